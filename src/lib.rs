@@ -1,0 +1,5 @@
+//! llmbatch: a batch runner for LLM calls.
+
+pub mod provider;
+pub mod sim;
+pub mod words;

@@ -1,0 +1,17 @@
+//! Providers: what goes onto the wire for an item, and what an answer means.
+//!
+//! Everything here is pure: no tokio, no clock, no retries, no prices. So each wire shape is a
+//! one-line synchronous test.
+
+use crate::words::item::Item;
+use crate::words::verdict::Verdict;
+use crate::words::wire::{Exchange, Request};
+
+/// The questions that the engine asks of a kind of endpoint.
+pub trait Provider: Send + Sync {
+    /// Returns the request that asks for this item.
+    fn request(&self, item: &Item) -> Request;
+
+    /// Decides what came back. The only place where status codes and bodies get a meaning.
+    fn verdict(&self, exchange: &Exchange) -> Verdict;
+}

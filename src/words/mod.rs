@@ -1,0 +1,8 @@
+//! The words every room speaks: plain data, no I/O, no async, no clock.
+
+pub mod event;
+pub mod item;
+pub mod record;
+pub mod tokens;
+pub mod verdict;
+pub mod wire;
