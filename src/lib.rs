@@ -1,5 +1,6 @@
 //! llmbatch: a batch runner for LLM calls.
 
+pub mod input;
 pub mod provider;
 pub mod sim;
 pub mod words;

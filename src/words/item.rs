@@ -80,6 +80,8 @@ pub struct Item {
     pub prompt_tokens: Option<Tokens>,
     /// The most tokens that the answer may have, over all its choices, if the request says so.
     pub max_output: Option<Tokens>,
+    /// The request asks for JSON, so that an answer that is none cannot be used.
+    pub expects_json: bool,
 }
 
 /// A line that cannot become an item, with the place it takes in the output all the same.

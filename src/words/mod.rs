@@ -1,6 +1,8 @@
 //! The words every room speaks: plain data, no I/O, no async, no clock.
 
 pub mod event;
+pub mod fields;
+pub mod human;
 pub mod item;
 pub mod record;
 pub mod tokens;

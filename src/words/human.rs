@@ -1,0 +1,86 @@
+//! Numbers and foreign text as people read them.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Writes a count with thousands separators: `1,234,567`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// Writes a duration in its two largest units: `850 ms`, `8.1 s`, `24m 51s`, `3h 05m`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0 => format!("{} ms", time.as_millis()),
+        1..60 => format!("{:.1} s", (time.as_millis() / 100) as f64 / 10.0),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Writes a count with its noun: `1 item`, `2 items`.
+pub fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", thousands(number))
+}
+
+/// Makes text from servers, models and files safe for a terminal: control characters, escapes
+/// and marks that turn the writing direction are shown instead of obeyed.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        let turns_direction = matches!(
+            c,
+            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        );
+        match c {
+            '\n' | '\t' => shown.push(c),
+            c if c.is_control() || turns_direction => {
+                write!(shown, "\\u{{{:x}}}", c as u32).expect("a string takes all text");
+            }
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_grouped() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1000), "1,000");
+        assert_eq!(thousands(1234567), "1,234,567");
+        assert_eq!(count(1, "item"), "1 item");
+        assert_eq!(count(2000, "item"), "2,000 items");
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        assert_eq!(duration(Duration::from_millis(850)), "850 ms");
+        assert_eq!(duration(Duration::from_millis(8190)), "8.1 s");
+        assert_eq!(duration(Duration::from_secs(24 * 60 + 51)), "24m 51s");
+        assert_eq!(duration(Duration::from_secs(3 * 3600 + 5 * 60)), "3h 05m");
+    }
+
+    #[test]
+    fn escapes_and_direction_marks_are_shown_not_obeyed() {
+        assert_eq!(
+            printable("a\x1b[31mb\u{202e}c\u{9b}"),
+            "a\\u{1b}[31mb\\u{202e}c\\u{9b}"
+        );
+        assert_eq!(printable("ä\t\n🚀"), "ä\t\n🚀");
+    }
+}
