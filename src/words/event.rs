@@ -1,1 +1,96 @@
-//! The words of a run, as it happens.
+//! What a run tells its listeners, and the gauges that they may read between events.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::item::ItemId;
+use super::record::Record;
+use super::verdict::Failure;
+
+/// Something that happened. The order of events is the order of their happening.
+#[derive(Debug)]
+pub enum Event {
+    /// An item's outcome is final for this run.
+    Settled(Box<Record>),
+    /// An attempt failed and the item will be tried again.
+    Retried {
+        id: ItemId,
+        failure: Failure,
+        delay: Duration,
+        /// It may have been charged although no answer arrived.
+        may_be_charged: bool,
+    },
+    /// The route pushed back; the item keeps its attempts.
+    Throttled { id: ItemId, failure: Failure },
+    /// All requests wait.
+    Paused { wait: Duration, failure: Failure },
+    /// The run will start nothing new because every later request would fail the same way.
+    Halted(Failure),
+}
+
+/// What a request is waiting for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitReason {
+    RequestsPerMinute,
+    TokensPerMinute,
+    /// The server pushed back; the words say how.
+    Paused(String),
+}
+
+/// A wait and its end.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    pub reason: WaitReason,
+    pub until: Instant,
+}
+
+/// Counters that change too often for events.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Requests sent so far, retries included.
+    pub sent: Counter,
+    /// Requests whose answer is awaited.
+    pub in_flight: Counter,
+    /// Tokens booked against the limit: used ones where the answer said so, else reserved ones.
+    pub tokens: Counter,
+    /// Items that wait for their next attempt.
+    pub backing_off: Counter,
+    waiting: Mutex<Option<Waiting>>,
+}
+
+impl Gauges {
+    /// Says what the next request waits for; `None` when it goes out.
+    pub fn set_waiting(&self, waiting: Option<Waiting>) {
+        *self
+            .waiting
+            .lock()
+            .expect("no code panics while it holds this lock") = waiting;
+    }
+
+    /// Returns what the next request waits for.
+    pub fn waiting(&self) -> Option<Waiting> {
+        self.waiting
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .clone()
+    }
+}
+
+/// A number that many tasks change and a listener reads now and then.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    pub fn subtract(&self, amount: u64) {
+        self.0.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

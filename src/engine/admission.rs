@@ -1,0 +1,339 @@
+//! The one gate in front of the network: slots, requests a minute, tokens a minute and pauses.
+//!
+//! Requests pass in the order in which they came, so a heavy one is never starved by light ones.
+//! Only the first in the queue waits on a timer, so ten thousand waiters cost nothing. A slot is
+//! held only while a request is on its way, never while anything sleeps.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::limiter::Bucket;
+use crate::words::event::{Gauges, WaitReason, Waiting};
+use crate::words::tokens::Tokens;
+
+/// After a pause, requests return spread over this time instead of all at once.
+const RAMP: Duration = Duration::from_secs(1);
+
+/// Hands out permits to send.
+pub struct Admission {
+    queue: tokio::sync::Mutex<()>,
+    slots: Arc<Semaphore>,
+    ramp_gap: Duration,
+    requests: Option<Bucket>,
+    tokens: Option<Bucket>,
+    pause: Mutex<Option<Pause>>,
+    /// Wakes the first in the queue when tokens came back or a pause began.
+    changed: Notify,
+    gauges: Arc<Gauges>,
+}
+
+struct Pause {
+    until: Instant,
+    /// When the next request may follow the one before it, in the ramp after the pause.
+    next: Instant,
+    why: String,
+}
+
+/// What a request turned out to cost, as far as limits are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    /// The answer said how many tokens.
+    Tokens(Tokens),
+    /// An error answer: the request counted, its tokens did not.
+    RequestOnly,
+    /// Nothing reached the server.
+    Nothing,
+    /// Nobody knows: the reservation stands.
+    Unknown,
+}
+
+/// The right to have one request on its way.
+pub struct Permit {
+    admission: Arc<Admission>,
+    reserved: Tokens,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Admission {
+    pub fn new(
+        slots: usize,
+        rpm: Option<NonZeroU32>,
+        tpm: Option<NonZeroU32>,
+        gauges: Arc<Gauges>,
+    ) -> Self {
+        Admission {
+            queue: tokio::sync::Mutex::new(()),
+            slots: Arc::new(Semaphore::new(slots)),
+            ramp_gap: RAMP / u32::try_from(slots.max(1)).unwrap_or(u32::MAX),
+            requests: rpm.map(Bucket::per_minute),
+            tokens: tpm.map(Bucket::per_minute),
+            pause: Mutex::new(None),
+            changed: Notify::new(),
+            gauges,
+        }
+    }
+
+    /// Waits for a slot, the pause's end, and room for one request of this weight, and takes
+    /// all of it together.
+    pub async fn acquire(self: &Arc<Self>, weight: Tokens) -> Permit {
+        let _turn = self.queue.lock().await;
+        let slot = loop {
+            let slot = self
+                .slots
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("it is never closed");
+            match self.admit(weight) {
+                Ok(()) => break slot,
+                Err(waiting) => {
+                    drop(slot);
+                    self.wait(waiting).await;
+                }
+            }
+        };
+        self.gauges.sent.add(1);
+        self.gauges.in_flight.add(1);
+        self.gauges.tokens.add(weight.0);
+        Permit {
+            admission: self.clone(),
+            reserved: weight,
+            _slot: slot,
+        }
+    }
+
+    fn admit(&self, weight: Tokens) -> Result<(), (Instant, WaitReason)> {
+        self.pass_pause()?;
+        if let Some(bucket) = &self.requests {
+            bucket
+                .take(1)
+                .map_err(|until| (until, WaitReason::RequestsPerMinute))?;
+        }
+        if let Some(bucket) = &self.tokens
+            && let Err(until) = bucket.take(weight.0)
+        {
+            self.requests
+                .iter()
+                .for_each(|requests| requests.give_back(1));
+            return Err((until, WaitReason::TokensPerMinute));
+        }
+        Ok(())
+    }
+
+    /// Refuses during a pause; for a while after it, lets requests through one by one.
+    fn pass_pause(&self) -> Result<(), (Instant, WaitReason)> {
+        let mut pause = self.lock_pause();
+        let Some(current) = pause.as_mut() else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        if now >= current.until + RAMP {
+            *pause = None;
+            return Ok(());
+        }
+        let due = current.until.max(current.next);
+        if now < due {
+            return Err((due, WaitReason::Paused(current.why.clone())));
+        }
+        current.next = now + self.ramp_gap;
+        Ok(())
+    }
+
+    async fn wait(&self, (until, reason): (Instant, WaitReason)) {
+        self.gauges.set_waiting(Some(Waiting {
+            reason,
+            until: until.into_std(),
+        }));
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = self.changed.notified() => {}
+        }
+        self.gauges.set_waiting(None);
+    }
+
+    /// Lets nothing out until then. A shorter pause does not end a longer one.
+    pub fn pause_until(&self, until: Instant, why: String) {
+        let mut pause = self.lock_pause();
+        if pause.as_ref().is_none_or(|current| current.until < until) {
+            *pause = Some(Pause {
+                until,
+                next: until,
+                why,
+            });
+        }
+        drop(pause);
+        self.changed.notify_one();
+    }
+
+    fn lock_pause(&self) -> std::sync::MutexGuard<'_, Option<Pause>> {
+        self.pause
+            .lock()
+            .expect("no code panics while it holds this lock")
+    }
+}
+
+impl Permit {
+    /// Gives the slot back and corrects what was reserved.
+    pub fn settle(self, spent: Spent) {
+        let Permit {
+            admission,
+            reserved,
+            ..
+        } = &self;
+        if let (Spent::Nothing, Some(requests)) = (spent, &admission.requests) {
+            requests.give_back(1);
+        }
+        let used = match spent {
+            Spent::Tokens(used) => used,
+            Spent::RequestOnly | Spent::Nothing => Tokens(0),
+            Spent::Unknown => *reserved,
+        };
+        if used < *reserved {
+            let unused = reserved.0 - used.0;
+            admission.gauges.tokens.subtract(unused);
+            admission
+                .tokens
+                .iter()
+                .for_each(|bucket| bucket.give_back(unused));
+            admission.changed.notify_one();
+        } else if used > *reserved {
+            let beyond = used.0 - reserved.0;
+            admission.gauges.tokens.add(beyond);
+            admission
+                .tokens
+                .iter()
+                .for_each(|bucket| bucket.charge(beyond));
+        }
+    }
+}
+
+/// The slot goes back with the permit, also when its task is dropped.
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.gauges.in_flight.subtract(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(slots: usize, rpm: u32, tpm: u32) -> Arc<Admission> {
+        let (rpm, tpm) = (NonZeroU32::new(rpm), NonZeroU32::new(tpm));
+        Arc::new(Admission::new(slots, rpm, tpm, Arc::default()))
+    }
+
+    fn assert_about(time: Duration, seconds: f64) {
+        assert!(
+            (time.as_secs_f64() - seconds).abs() < 0.1,
+            "{time:?} is not {seconds} s"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_and_tokens_bind_together() {
+        let start = Instant::now();
+        let by_requests = admission(1, 60, 600_000);
+        for _ in 0..11 {
+            by_requests
+                .acquire(Tokens(100))
+                .await
+                .settle(Spent::Tokens(Tokens(100)));
+        }
+        assert_about(start.elapsed(), 10.0);
+        let start = Instant::now();
+        let by_tokens = admission(1, 60_000, 6_000);
+        for _ in 0..11 {
+            by_tokens
+                .acquire(Tokens(100))
+                .await
+                .settle(Spent::Tokens(Tokens(100)));
+        }
+        assert_about(start.elapsed(), 10.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_heavy_request_is_not_starved_by_light_ones() {
+        let admission = admission(300, 0, 60_000);
+        let start = Instant::now();
+        let mut light = tokio::task::JoinSet::new();
+        for _ in 0..200 {
+            let admission = admission.clone();
+            light.spawn(async move {
+                loop {
+                    admission.acquire(Tokens(10)).await.settle(Spent::Unknown);
+                }
+            });
+        }
+        tokio::task::yield_now().await;
+        admission.acquire(Tokens(900)).await.settle(Spent::Unknown);
+        assert!(
+            start.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_heavier_than_the_whole_limit_passes_alone_and_is_paid_off() {
+        let admission = admission(4, 0, 6_000);
+        let start = Instant::now();
+        admission
+            .acquire(Tokens(60_000))
+            .await
+            .settle(Spent::Unknown);
+        assert_about(start.elapsed(), 0.0);
+        admission.acquire(Tokens(1)).await.settle(Spent::Unknown);
+        assert_about(start.elapsed(), 600.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_shorter_than_reserved_lets_the_waiting_one_go_early() {
+        let admission = admission(4, 0, 6_000);
+        let first = admission.acquire(Tokens(6_000)).await;
+        let waiting = tokio::spawn({
+            let admission = admission.clone();
+            async move { admission.acquire(Tokens(100)).await.settle(Spent::Unknown) }
+        });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let settled = Instant::now();
+        first.settle(Spent::Tokens(Tokens(50)));
+        waiting.await.unwrap();
+        assert_about(settled.elapsed(), 0.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_slot_is_held_while_the_first_in_the_queue_waits() {
+        let admission = admission(2, 1, 0);
+        admission.acquire(Tokens(0)).await.settle(Spent::Unknown);
+        let waiting = tokio::spawn({
+            let admission = admission.clone();
+            async move { admission.acquire(Tokens(0)).await.settle(Spent::Unknown) }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(admission.slots.available_permits(), 2);
+        let waits = admission.gauges.waiting().unwrap();
+        assert_eq!(waits.reason, WaitReason::RequestsPerMinute);
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_pause_requests_return_spread_out_and_then_freely() {
+        let admission = admission(100, 0, 0);
+        let start = Instant::now();
+        admission.pause_until(start + Duration::from_secs(10), "429".into());
+        admission.pause_until(start + Duration::from_secs(1), "429".into());
+        let mut passed = Vec::new();
+        for _ in 0..300 {
+            admission.acquire(Tokens(0)).await.settle(Spent::Unknown);
+            passed.push(start.elapsed());
+        }
+        assert_about(passed[0], 10.0);
+        assert_about(passed[50], 10.5);
+        assert_about(passed[299], 11.0);
+    }
+}

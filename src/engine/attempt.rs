@@ -1,0 +1,318 @@
+//! The life of one item, from its turn to its outcome.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::admission::{Permit, Spent};
+use super::backoff;
+use super::route::PushBack;
+use super::stop::Phase;
+use super::{Shared, Transport};
+use crate::words::event::Event;
+use crate::words::item::Item;
+use crate::words::record::{ErrorStatus, Outcome, Record};
+use crate::words::tokens::Tokens;
+use crate::words::verdict::{Answer, Failure, FailureKind, Verdict};
+use crate::words::wire::{Exchange, TransportError, TransportErrorKind};
+
+/// Answers that cannot be used, and timeouts, may both have been paid for: one more try each.
+const TRIES_AT_A_PRICE: u32 = 2;
+
+/// How a life ended.
+pub enum End {
+    Settled(Box<Record>),
+    /// The run stopped first; the item stays pending and `--resume` asks it.
+    Pending,
+    /// Every later request would fail the same way.
+    Halted(Failure),
+}
+
+/// What an attempt leaves to be done.
+enum Next {
+    End(Outcome),
+    /// Wait for this long, then ask again.
+    Again(Duration),
+    Halt(Failure),
+}
+
+/// What has happened to the item so far.
+#[derive(Default)]
+struct History {
+    /// Attempts that count against its retries.
+    attempts: u32,
+    malformed: u32,
+    timeouts: u32,
+    push_backs: u32,
+    pushed_back_since: Option<Instant>,
+}
+
+/// Lives an item's life: asks, judges, waits, asks again, until there is an outcome or the run
+/// stops.
+pub async fn live<T: Transport>(shared: &Shared<T>, item: Item) -> End {
+    let request = shared.provider.request(&item);
+    let mut history = History::default();
+    loop {
+        let Some(permit) = admit(shared, &item).await else {
+            return End::Pending;
+        };
+        let sent = Instant::now();
+        let exchange = send(shared, request.clone()).await;
+        let latency = sent.elapsed();
+        let verdict = demand_json(&item, shared.provider.verdict(&exchange));
+        settle(shared, permit, &verdict, &exchange);
+        history.attempts += 1;
+        match judge(shared, &item, &mut history, verdict, exchange, sent).await {
+            Next::End(outcome) => {
+                return End::Settled(Box::new(record(item, history.attempts, latency, outcome)));
+            }
+            Next::Halt(failure) => return End::Halted(failure),
+            Next::Again(delay) => {
+                if !sleep(shared, delay).await {
+                    return End::Pending;
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a permit; `None` where the run stops first.
+async fn admit<T: Transport>(shared: &Shared<T>, item: &Item) -> Option<Permit> {
+    let weight = match item.prompt_tokens {
+        Some(prompt) => prompt + item.max_output.unwrap_or_else(|| shared.outputs.expected()),
+        None => Tokens(0),
+    };
+    tokio::select! {
+        biased;
+        () = shared.stop.reached(Phase::Draining) => None,
+        permit = shared.admission.acquire(weight) => Some(permit),
+    }
+}
+
+/// Sends one request, bounded as a whole by the attempt's time.
+async fn send<T: Transport>(shared: &Shared<T>, request: crate::words::wire::Request) -> Exchange {
+    let time = shared.settings.timeout;
+    tokio::time::timeout(time, shared.transport.send(request))
+        .await
+        .unwrap_or_else(|_| {
+            Err(TransportError {
+                kind: TransportErrorKind::Timeout,
+                message: format!("no answer within {} s", time.as_secs_f64()),
+            })
+        })
+}
+
+/// An answer that should be JSON and is none cannot be used.
+fn demand_json(item: &Item, verdict: Verdict) -> Verdict {
+    let Verdict::Done(answer) = &verdict else {
+        return verdict;
+    };
+    let Some(content) = answer.content.as_deref().filter(|_| item.expects_json) else {
+        return verdict;
+    };
+    match serde_json::from_str::<serde::de::IgnoredAny>(content) {
+        Ok(_) => verdict,
+        Err(_) => {
+            let cut = answer.finish_reason.as_deref() == Some("length");
+            let why = if cut {
+                ": it was cut at the token limit"
+            } else {
+                ""
+            };
+            Verdict::Malformed(Failure {
+                kind: FailureKind::Malformed,
+                message: format!("the answer is not the JSON that was asked for{why}"),
+                http_status: None,
+                code: None,
+            })
+        }
+    }
+}
+
+/// Gives the slot back before anything sleeps, and corrects the limits by what was really used.
+fn settle<T: Transport>(
+    shared: &Shared<T>,
+    permit: Permit,
+    verdict: &Verdict,
+    exchange: &Exchange,
+) {
+    let spent = match (verdict, exchange) {
+        (
+            Verdict::Done(Answer {
+                usage: Some(usage), ..
+            }),
+            _,
+        ) => {
+            shared.outputs.learn(usage.completion);
+            Spent::Tokens(usage.total.max(usage.prompt + usage.completion))
+        }
+        (_, Ok(reply)) if !reply.status.is_success() => Spent::RequestOnly,
+        (_, Err(error)) if !error.kind.may_be_charged() => Spent::Nothing,
+        _ => Spent::Unknown,
+    };
+    permit.settle(spent);
+}
+
+/// Turns a verdict into the next step.
+async fn judge<T: Transport>(
+    shared: &Shared<T>,
+    item: &Item,
+    history: &mut History,
+    verdict: Verdict,
+    exchange: Exchange,
+    sent: Instant,
+) -> Next {
+    if !matches!(verdict, Verdict::Throttle { .. }) && exchange.is_ok() {
+        shared.route.answered();
+    }
+    match verdict {
+        Verdict::Done(answer) => match exchange {
+            Ok(reply) => Next::End(Outcome::Ok {
+                answer,
+                http_status: reply.status.as_u16(),
+                body: reply.body,
+            }),
+            Err(error) => error_outcome(ErrorStatus::Failed, internal(error), None),
+        },
+        Verdict::Reject(failure) => error_outcome(ErrorStatus::Rejected, failure, None),
+        Verdict::Filter(failure) => {
+            error_outcome(ErrorStatus::Filtered, failure, paid_body(exchange))
+        }
+        Verdict::Halt(failure) => Next::Halt(failure),
+        Verdict::Mismatch(failure) if item.model_is_shared => Next::Halt(failure),
+        Verdict::Mismatch(failure) => error_outcome(ErrorStatus::Failed, failure, None),
+        Verdict::Malformed(failure) => {
+            history.malformed += 1;
+            let tries = TRIES_AT_A_PRICE.min(shared.settings.max_retries + 1);
+            if history.malformed < tries {
+                return retry(shared, item, history, failure, true).await;
+            }
+            error_outcome(ErrorStatus::Invalid, failure, paid_body(exchange))
+        }
+        Verdict::Retry(failure) => {
+            let timed_out = failure.kind == FailureKind::Timeout;
+            history.timeouts += u32::from(timed_out);
+            let spent = history.attempts > shared.settings.max_retries
+                || timed_out && history.timeouts >= TRIES_AT_A_PRICE;
+            if spent {
+                return error_outcome(ErrorStatus::Failed, failure, None);
+            }
+            let may_be_charged = exchange.is_err_and(|error| error.kind.may_be_charged());
+            retry(shared, item, history, failure, may_be_charged).await
+        }
+        Verdict::Throttle { failure, wait } => {
+            // News about the route: the attempt is not the item's.
+            history.attempts -= 1;
+            throttled(shared, item, history, failure, wait, sent).await
+        }
+    }
+}
+
+fn error_outcome(status: ErrorStatus, failure: Failure, kept: Option<Bytes>) -> Next {
+    Next::End(Outcome::Error {
+        status,
+        failure,
+        kept,
+    })
+}
+
+/// A provider that calls a failed exchange done is broken; the item must not be lost over it.
+fn internal(error: TransportError) -> Failure {
+    Failure {
+        kind: FailureKind::Network,
+        message: error.message,
+        http_status: None,
+        code: None,
+    }
+}
+
+/// Returns the answer of an exchange that was paid for.
+fn paid_body(exchange: Exchange) -> Option<Bytes> {
+    exchange
+        .ok()
+        .filter(|reply| reply.status.is_success())
+        .map(|reply| reply.body)
+}
+
+async fn retry<T: Transport>(
+    shared: &Shared<T>,
+    item: &Item,
+    history: &History,
+    failure: Failure,
+    may_be_charged: bool,
+) -> Next {
+    let delay = backoff::delay(history.attempts, shared.random());
+    let id = item.id.clone();
+    shared
+        .emit(Event::Retried {
+            id,
+            failure,
+            delay,
+            may_be_charged,
+        })
+        .await;
+    Next::Again(delay)
+}
+
+async fn throttled<T: Transport>(
+    shared: &Shared<T>,
+    item: &Item,
+    history: &mut History,
+    failure: Failure,
+    wait: Option<Duration>,
+    sent: Instant,
+) -> Next {
+    history.push_backs += 1;
+    let since = *history.pushed_back_since.get_or_insert(sent);
+    if shared.route.out_of_patience(since) {
+        return error_outcome(ErrorStatus::Failed, failure, None);
+    }
+    let random = shared.random();
+    let push_back = shared.route.pushed_back(&failure, wait, sent, random);
+    shared
+        .emit(Event::Throttled {
+            id: item.id.clone(),
+            failure: failure.clone(),
+        })
+        .await;
+    match push_back {
+        PushBack::GiveUp => Next::Halt(failure),
+        PushBack::ItemOnly => Next::Again(backoff::delay(history.push_backs, shared.random())),
+        PushBack::Pause(wait) => {
+            let why = match failure.http_status {
+                Some(status) => format!("the server asked for it ({status})"),
+                None => failure.kind.words().to_owned(),
+            };
+            shared.admission.pause_until(Instant::now() + wait, why);
+            shared.emit(Event::Paused { wait, failure }).await;
+            // The gate makes everybody wait, this item included.
+            Next::Again(Duration::ZERO)
+        }
+    }
+}
+
+/// Sleeps without a slot; false where the run stops first.
+async fn sleep<T: Transport>(shared: &Shared<T>, delay: Duration) -> bool {
+    shared.gauges.backing_off.add(1);
+    let slept = tokio::select! {
+        biased;
+        () = shared.stop.reached(Phase::Draining) => false,
+        () = tokio::time::sleep(delay) => true,
+    };
+    shared.gauges.backing_off.subtract(1);
+    slept
+}
+
+fn record(item: Item, attempts: u32, latency: Duration, outcome: Outcome) -> Record {
+    // A throttled item that was given up has spent no attempt, yet it was asked.
+    let attempts = attempts.max(1);
+    Record {
+        id: item.id,
+        index: item.index,
+        metadata: item.metadata,
+        attempts,
+        latency,
+        outcome,
+    }
+}

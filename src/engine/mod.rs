@@ -1,0 +1,226 @@
+//! The engine: entries in, events out; between them, only attempts.
+//!
+//! Promises: at most so many requests in flight and items in memory; every entry that it takes
+//! ends as one `Settled` event, or stays pending because the run stopped. It knows no files, no
+//! flags, no terminal and no provider's name, so it runs in a test on paused time.
+
+mod admission;
+mod attempt;
+mod backoff;
+mod limiter;
+mod outputs;
+mod route;
+mod stop;
+
+use std::future::Future;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use admission::Admission;
+use attempt::End;
+use outputs::Outputs;
+use route::Route;
+pub use stop::{Phase, Stop};
+
+use crate::input::Entry;
+use crate::provider::Provider;
+use crate::words::event::{Event, Gauges};
+use crate::words::item::BadLine;
+use crate::words::record::{ErrorStatus, Outcome, Record};
+use crate::words::verdict::{Failure, FailureKind};
+use crate::words::wire::{Exchange, Request};
+
+/// One send, one answer or one error; no meaning, no retries.
+pub trait Transport: Send + Sync + 'static {
+    fn send(&self, request: Request) -> impl Future<Output = Exchange> + Send;
+}
+
+/// What the engine is told to keep to.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Requests in flight at a time.
+    pub concurrency: usize,
+    pub rpm: Option<NonZeroU32>,
+    pub tpm: Option<NonZeroU32>,
+    /// Attempts after the first.
+    pub max_retries: u32,
+    /// Bounds one whole attempt.
+    pub timeout: Duration,
+    /// How long the route may push back without a single answer before the run gives up.
+    pub patience: Duration,
+    pub seed: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            concurrency: 64,
+            rpm: None,
+            tpm: None,
+            max_retries: 5,
+            timeout: Duration::from_secs(60),
+            patience: Duration::from_secs(30 * 60),
+            seed: 0,
+        }
+    }
+}
+
+/// How a run ended, beyond its events.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// All entries were taken in and settled.
+    pub complete: bool,
+    /// Why the run stopped itself.
+    pub halted: Option<Failure>,
+}
+
+/// What all attempts share.
+struct Shared<T> {
+    settings: Settings,
+    provider: Arc<dyn Provider>,
+    transport: T,
+    admission: Arc<Admission>,
+    route: Route,
+    outputs: Outputs,
+    gauges: Arc<Gauges>,
+    stop: Stop,
+    events: mpsc::Sender<Event>,
+    random: Mutex<fastrand::Rng>,
+}
+
+impl<T> Shared<T> {
+    /// Tells the listeners. Their queue is bounded: a slow disk slows the run down.
+    async fn emit(&self, event: Event) {
+        // A listener that has gone away has said so by stopping the run.
+        let _ = self.events.send(event).await;
+    }
+
+    fn random(&self) -> f64 {
+        self.random
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .f64()
+    }
+}
+
+/// The engine, ready to run once.
+pub struct Engine<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T: Transport> Engine<T> {
+    pub fn new(
+        settings: Settings,
+        provider: Arc<dyn Provider>,
+        transport: T,
+        events: mpsc::Sender<Event>,
+        gauges: Arc<Gauges>,
+        stop: Stop,
+    ) -> Self {
+        let admission = Arc::new(Admission::new(
+            settings.concurrency,
+            settings.rpm,
+            settings.tpm,
+            gauges.clone(),
+        ));
+        let route = Route::new(settings.patience);
+        let random = Mutex::new(fastrand::Rng::with_seed(settings.seed));
+        let outputs = Outputs::default();
+        Engine {
+            shared: Arc::new(Shared {
+                settings,
+                provider,
+                transport,
+                admission,
+                route,
+                outputs,
+                gauges,
+                stop,
+                events,
+                random,
+            }),
+        }
+    }
+
+    /// Runs until the entries end or the switch is thrown.
+    pub async fn run(self, mut entries: mpsc::Receiver<Entry>) -> Ending {
+        let shared = &self.shared;
+        let window = window(shared.settings.concurrency);
+        let mut lives = JoinSet::new();
+        let mut ending = Ending::default();
+        let mut exhausted = false;
+        loop {
+            let running = shared.stop.phase() == Phase::Running;
+            let wants_more = running && !exhausted && lives.len() < window;
+            if lives.is_empty() && !wants_more {
+                break;
+            }
+            tokio::select! {
+                () = shared.stop.reached(Phase::Aborting) => break,
+                () = shared.stop.reached(Phase::Draining), if running => {}
+                Some(end) = lives.join_next() => self.take_end(end, &mut ending).await,
+                entry = entries.recv(), if wants_more => match entry {
+                    Some(Entry::Item(item)) => {
+                        let shared = shared.clone();
+                        lives.spawn(async move { attempt::live(&shared, item).await });
+                    }
+                    Some(Entry::Bad(line)) => {
+                        shared.emit(Event::Settled(Box::new(bad_line_record(line)))).await;
+                    }
+                    None => exhausted = true,
+                },
+            }
+        }
+        ending.complete = exhausted && shared.stop.phase() == Phase::Running;
+        ending
+    }
+
+    async fn take_end(&self, end: Result<End, tokio::task::JoinError>, ending: &mut Ending) {
+        match end {
+            Ok(End::Settled(record)) => self.shared.emit(Event::Settled(record)).await,
+            Ok(End::Pending) => {}
+            Ok(End::Halted(failure)) => {
+                self.shared.stop.advance(Phase::Draining);
+                if ending.halted.is_none() {
+                    self.shared.emit(Event::Halted(failure.clone())).await;
+                    ending.halted = Some(failure);
+                }
+            }
+            // A bug of ours ends the run with its message; what is in flight is kept.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// Returns how many items may be alive at a time. Those that sleep between attempts count, so
+/// memory stays bounded; there is room for some, so that sleepers do not starve the slots.
+fn window(concurrency: usize) -> usize {
+    concurrency + (3 * concurrency).min(2048) + 16
+}
+
+fn bad_line_record(line: BadLine) -> Record {
+    Record {
+        id: line.id,
+        index: line.index,
+        metadata: None,
+        attempts: 0,
+        latency: Duration::ZERO,
+        outcome: Outcome::Error {
+            status: ErrorStatus::InvalidInput,
+            failure: Failure {
+                kind: FailureKind::InvalidInput,
+                message: format!("line {}: {}", line.line, line.problem),
+                http_status: None,
+                code: None,
+            },
+            kept: None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;
