@@ -1,0 +1,348 @@
+//! The answer: a chat completion that is a pure function of its question.
+//!
+//! Its text opens with a tag that names the user's text, so that a test can see that each answer
+//! stands at its own question. Neither the seed nor the time changes the text.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use fastrand::Rng;
+
+use super::chance;
+use super::question::{Question, echo_hash};
+
+/// The longest answer, however large the median and the spread.
+const MAX_WORDS: u64 = 200_000;
+
+/// What a JSON answer counts: a cut one is shorter in proportion.
+const JSON_TOKENS: u64 = 12;
+
+/// The snapshot that every model seems to be.
+const SNAPSHOT: &str = "-2026-01-01";
+
+const LABELS: [&str; 4] = ["positive", "negative", "neutral", "mixed"];
+
+const WORDS: [&str; 64] = [
+    "able", "after", "again", "air", "all", "answer", "any", "ask", "away", "back", "better",
+    "book", "both", "bring", "call", "case", "change", "clear", "close", "day", "deep", "early",
+    "earth", "even", "every", "far", "few", "field", "find", "first", "form", "given", "good",
+    "green", "half", "hand", "hold", "home", "idea", "keep", "kind", "known", "large", "later",
+    "light", "line", "long", "many", "mind", "move", "name", "near", "next", "often", "open",
+    "order", "part", "place", "plain", "point", "right", "small", "sound", "water",
+];
+
+/// Returns the tag that opens the answer to this user text: `sim:` and 16 hex digits.
+pub fn echo_tag(user_text: &str) -> String {
+    tag(echo_hash(user_text))
+}
+
+fn tag(echo: u64) -> String {
+    format!("sim:{echo:016x}")
+}
+
+/// The law of answer lengths, in tokens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Length {
+    pub(super) median: u64,
+    pub(super) spread: f64,
+}
+
+/// What an answer leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Whole,
+    WithoutUsage,
+    WithoutChoices,
+    /// The choices are there, but a filter took their content.
+    Filtered,
+}
+
+/// A response body and what it costs.
+pub(super) struct Answer {
+    pub(super) body: Vec<u8>,
+    pub(super) completion_tokens: u64,
+}
+
+/// Writes the response to a question. `serial` makes its id; `created` is in Unix seconds.
+pub(super) fn compose(
+    question: &Question,
+    length: Length,
+    form: Form,
+    serial: u64,
+    created: u64,
+) -> Answer {
+    let choices: Vec<Choice> = match form {
+        Form::WithoutChoices => Vec::new(),
+        _ => (0..question.choices)
+            .map(|index| Choice::draw(question, length, index))
+            .collect(),
+    };
+    let completion_tokens = match form {
+        Form::Filtered => 0,
+        _ => choices.iter().map(|choice| choice.tokens).sum(),
+    };
+    let mut body = Vec::with_capacity(capacity(&choices));
+    write_head(&mut body, question, serial, created);
+    write_choices(&mut body, &choices, form);
+    if form != Form::WithoutUsage {
+        write_usage(&mut body, question.prompt_tokens, completion_tokens);
+    }
+    body.extend_from_slice(b",\"service_tier\":\"default\",\"system_fingerprint\":null}");
+    Answer {
+        body,
+        completion_tokens,
+    }
+}
+
+/// Guesses generously how long the body will be, so that it is written without growing.
+fn capacity(choices: &[Choice]) -> usize {
+    512 + choices.iter().map(|c| c.text.len() + 192).sum::<usize>()
+}
+
+/// Appends formatted text.
+macro_rules! put {
+    ($body:expr, $($format:tt)*) => {
+        write!($body, $($format)*).expect("a Vec takes every write")
+    };
+}
+
+fn write_head(body: &mut Vec<u8>, question: &Question, serial: u64, created: u64) {
+    let id = question.digest;
+    put!(
+        body,
+        "{{\"id\":\"chatcmpl-{id:016x}{serial:08x}\",\"object\":\"chat.completion\",\
+         \"created\":{created},\"model\":"
+    );
+    let model = snapshot_name(&question.model);
+    serde_json::to_writer(&mut *body, &model).expect("a string is always JSON");
+}
+
+fn write_choices(body: &mut Vec<u8>, choices: &[Choice], form: Form) {
+    body.extend_from_slice(b",\"choices\":[");
+    for (index, choice) in choices.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        choice.write(body, index, form);
+    }
+    body.push(b']');
+}
+
+fn write_usage(body: &mut Vec<u8>, prompt: u64, completion: u64) {
+    let total = prompt + completion;
+    put!(
+        body,
+        ",\"usage\":{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion},\
+         \"total_tokens\":{total},\
+         \"prompt_tokens_details\":{{\"cached_tokens\":0,\"audio_tokens\":0}},\
+         \"completion_tokens_details\":{{\"reasoning_tokens\":0,\"audio_tokens\":0,\
+         \"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}}}"
+    );
+}
+
+/// Returns the snapshot that answers for this model; a name that is dated stands for itself.
+fn snapshot_name(model: &str) -> Cow<'_, str> {
+    if dated(model) {
+        Cow::Borrowed(model)
+    } else {
+        Cow::Owned(format!("{model}{SNAPSHOT}"))
+    }
+}
+
+fn dated(model: &str) -> bool {
+    let Some(end) = model.as_bytes().last_chunk::<{ SNAPSHOT.len() }>() else {
+        return false;
+    };
+    let mut pairs = end.iter().zip(SNAPSHOT.bytes());
+    pairs.all(|(byte, pattern)| match pattern {
+        b'-' => *byte == b'-',
+        _ => byte.is_ascii_digit(),
+    })
+}
+
+/// One of the answers to a question.
+struct Choice {
+    text: String,
+    tokens: u64,
+    cut: bool,
+}
+
+impl Choice {
+    fn draw(question: &Question, length: Length, index: u64) -> Choice {
+        let mut rng = Rng::with_seed(question.digest.wrapping_add(index));
+        if question.json {
+            return Choice::json(question, &mut rng);
+        }
+        let wished = chance::log_normal(&mut rng, length.median as f64, length.spread);
+        // The cast saturates, and a draw below one still brings the tag.
+        let wished = (wished.round() as u64).clamp(1, MAX_WORDS);
+        let tokens = wished.min(question.max_tokens.unwrap_or(u64::MAX));
+        Choice {
+            text: words(question.echo, tokens, &mut rng),
+            tokens,
+            cut: tokens < wished,
+        }
+    }
+
+    fn json(question: &Question, rng: &mut Rng) -> Choice {
+        let label = LABELS[rng.usize(..LABELS.len())];
+        let mut text = format!(
+            "{{\"echo\":\"{}\",\"label\":\"{label}\"}}",
+            tag(question.echo)
+        );
+        let tokens = JSON_TOKENS.min(question.max_tokens.unwrap_or(u64::MAX));
+        text.truncate(text.len() * tokens as usize / JSON_TOKENS as usize);
+        Choice {
+            text,
+            tokens,
+            cut: tokens < JSON_TOKENS,
+        }
+    }
+
+    fn finish_reason(&self) -> &'static str {
+        if self.cut { "length" } else { "stop" }
+    }
+
+    fn write(&self, body: &mut Vec<u8>, index: usize, form: Form) {
+        put!(
+            body,
+            "{{\"index\":{index},\"message\":{{\"role\":\"assistant\""
+        );
+        if form == Form::Filtered {
+            body.extend_from_slice(b"},\"logprobs\":null,\"finish_reason\":\"content_filter\"}");
+            return;
+        }
+        body.extend_from_slice(b",\"content\":");
+        serde_json::to_writer(&mut *body, &self.text).expect("a string is always JSON");
+        put!(
+            body,
+            ",\"refusal\":null,\"annotations\":[]}},\"logprobs\":null,\"finish_reason\":\"{}\"}}",
+            self.finish_reason()
+        );
+    }
+}
+
+/// Returns the tag and filler, this many words in all.
+fn words(echo: u64, count: u64, rng: &mut Rng) -> String {
+    let mut text = tag(echo);
+    text.reserve(7 * count as usize);
+    for _ in 1..count {
+        text.push(' ');
+        text.push_str(WORDS[rng.usize(..WORDS.len())]);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const LENGTH: Length = Length {
+        median: 40,
+        spread: 0.5,
+    };
+
+    fn ask(extra: Value) -> Value {
+        answer(extra, Form::Whole)
+    }
+
+    fn answer(extra: Value, form: Form) -> Value {
+        let mut request = json!({
+            "model": "gpt-4o-mini",
+            "messages": [{ "role": "user", "content": "Why is the sky blue?" }],
+        });
+        let extra = extra.as_object().unwrap().clone();
+        request.as_object_mut().unwrap().extend(extra);
+        let body = request.to_string();
+        let question = Question::read(body.as_bytes()).unwrap();
+        let answer = compose(&question, LENGTH, form, 3, 1_800_000_000);
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    fn content(answer: &Value) -> &str {
+        answer["choices"][0]["message"]["content"].as_str().unwrap()
+    }
+
+    #[test]
+    fn answer_opens_with_the_tag_of_its_question() {
+        let answer = ask(json!({}));
+        let tag = echo_tag("Why is the sky blue?");
+        assert_eq!(tag.len(), 20);
+        assert!(content(&answer).starts_with(&format!("{tag} ")));
+        assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+    }
+
+    #[test]
+    fn echo_tag_stays_the_same_across_versions() {
+        assert_eq!(echo_tag(""), "sim:2d06800538d394c2");
+    }
+
+    #[test]
+    fn same_question_gets_the_same_answer() {
+        assert_eq!(ask(json!({})), ask(json!({})));
+    }
+
+    #[test]
+    fn usage_counts_the_words() {
+        let answer = ask(json!({}));
+        let words = content(&answer).split(' ').count();
+        assert_eq!(answer["usage"]["completion_tokens"], words);
+        assert_eq!(answer["usage"]["prompt_tokens"], 4 + 5);
+        assert_eq!(answer["usage"]["total_tokens"], words + 9);
+    }
+
+    #[test]
+    fn answer_is_cut_at_the_limit() {
+        for key in ["max_tokens", "max_completion_tokens"] {
+            let answer = ask(json!({ key: 3 }));
+            assert_eq!(content(&answer).split(' ').count(), 3);
+            assert_eq!(answer["choices"][0]["finish_reason"], "length");
+        }
+    }
+
+    #[test]
+    fn json_is_answered_where_json_is_asked() {
+        let answer = ask(json!({ "response_format": { "type": "json_object" } }));
+        let object: Value = serde_json::from_str(content(&answer)).unwrap();
+        assert_eq!(object["echo"], echo_tag("Why is the sky blue?"));
+        assert!(LABELS.contains(&object["label"].as_str().unwrap()));
+    }
+
+    #[test]
+    fn json_is_cut_at_the_limit() {
+        let answer = ask(json!({ "response_format": { "type": "json_schema" }, "max_tokens": 6 }));
+        assert!(serde_json::from_str::<Value>(content(&answer)).is_err());
+        assert_eq!(answer["choices"][0]["finish_reason"], "length");
+    }
+
+    #[test]
+    fn every_choice_is_there_and_charged() {
+        let answer = ask(json!({ "n": 3, "max_tokens": 2 }));
+        assert_eq!(answer["choices"].as_array().unwrap().len(), 3);
+        assert_eq!(answer["choices"][2]["index"], 2);
+        assert_eq!(answer["usage"]["completion_tokens"], 6);
+    }
+
+    #[test]
+    fn forms_leave_out_what_they_say() {
+        assert_eq!(
+            answer(json!({}), Form::WithoutUsage).get("usage"),
+            None::<&Value>
+        );
+        assert_eq!(
+            answer(json!({}), Form::WithoutChoices)["choices"],
+            json!([])
+        );
+        let filtered = &answer(json!({}), Form::Filtered)["choices"][0];
+        assert_eq!(filtered["finish_reason"], "content_filter");
+        assert_eq!(filtered["message"], json!({ "role": "assistant" }));
+    }
+
+    #[test]
+    fn model_is_answered_by_its_snapshot() {
+        assert_eq!(snapshot_name("gpt-4o"), "gpt-4o-2026-01-01");
+        assert_eq!(snapshot_name("gpt-4o-2024-08-06"), "gpt-4o-2024-08-06");
+        assert_eq!(snapshot_name("größe-20240806"), "größe-20240806-2026-01-01");
+    }
+}

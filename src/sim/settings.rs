@@ -1,0 +1,263 @@
+//! Settings of the simulator, and the one-line spec that people type for them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::faults::{Fault, Faults};
+use super::span;
+
+/// The default 99th percentile of the latency, in medians.
+const P99_MEDIANS: u32 = 4;
+
+/// The longest answer anyone can ask for by median, in tokens.
+const MAX_OUTPUT_TOKENS: u64 = 100_000;
+
+/// The keys of a spec that are not fault names.
+const KEYS: &str = "seed, latency, latency-p99, rpm, tpm, max-in-flight, output-tokens";
+
+/// Everything that shapes the simulator's behavior.
+#[derive(Clone, PartialEq)]
+pub struct SimSettings {
+    /// Decides which requests meet a fault and how long each one takes.
+    pub seed: u64,
+    /// Median time until an answer; zero answers at once, whatever `latency_p99` says.
+    pub latency: Duration,
+    /// 99th percentile of that time; the law between the two is log-normal.
+    pub latency_p99: Duration,
+    /// Requests per minute.
+    pub rpm: Option<u64>,
+    /// Tokens per minute: estimated prompt plus the longest allowed answer.
+    pub tpm: Option<u64>,
+    /// How much of a limit can be used at one moment, as time: one second's worth by default,
+    /// because providers enforce a limit of 60,000 a minute as 1,000 a second.
+    pub burst: Duration,
+    /// Requests served at a time; one more is answered 503.
+    pub max_in_flight: Option<u32>,
+    /// Median length of an answer, in tokens.
+    pub output_tokens: u64,
+    /// Spread of the answer's length: the standard deviation of its logarithm.
+    pub output_spread: f64,
+    pub faults: Faults,
+    /// The only bearer key that is let in; without it every caller is.
+    pub api_key: Option<String>,
+    /// The models on offer; an empty list takes any name.
+    pub models: Vec<String>,
+}
+
+impl Default for SimSettings {
+    fn default() -> SimSettings {
+        let latency = Duration::from_millis(200);
+        SimSettings {
+            seed: 0,
+            latency,
+            latency_p99: latency * P99_MEDIANS,
+            rpm: None,
+            tpm: None,
+            burst: Duration::from_secs(1),
+            max_in_flight: None,
+            output_tokens: 40,
+            output_spread: 0.5,
+            faults: Faults::default(),
+            api_key: None,
+            models: Vec::new(),
+        }
+    }
+}
+
+/// Written by hand for the key's sake: someone will pass a real one.
+impl fmt::Debug for SimSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimSettings")
+            .field("seed", &self.seed)
+            .field("latency", &self.latency)
+            .field("latency_p99", &self.latency_p99)
+            .field("rpm", &self.rpm)
+            .field("tpm", &self.tpm)
+            .field("burst", &self.burst)
+            .field("max_in_flight", &self.max_in_flight)
+            .field("output_tokens", &self.output_tokens)
+            .field("output_spread", &self.output_spread)
+            .field("faults", &self.faults)
+            .field("api_key", &self.api_key.as_ref().map(|_| "(redacted)"))
+            .field("models", &self.models)
+            .finish()
+    }
+}
+
+/// What is wrong with a spec, in words that name the bad piece.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecError(pub(super) String);
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SpecError {}
+
+impl FromStr for SimSettings {
+    type Err = SpecError;
+
+    /// Reads `latency=50ms,rpm=600,500=0.01`; the empty text means the defaults.
+    fn from_str(spec: &str) -> Result<SimSettings, SpecError> {
+        let mut settings = SimSettings::default();
+        let mut latency_p99 = None;
+        for (key, value) in pairs(spec)? {
+            match key {
+                "seed" => settings.seed = number(key, value, 0, u64::MAX)?,
+                "latency" => settings.latency = duration(key, value)?,
+                "latency-p99" => latency_p99 = Some(duration(key, value)?),
+                "rpm" => settings.rpm = Some(number(key, value, 1, u64::MAX)?),
+                "tpm" => settings.tpm = Some(number(key, value, 1, u64::MAX)?),
+                "max-in-flight" => settings.max_in_flight = Some(number(key, value, 1, u32::MAX)?),
+                "output-tokens" => {
+                    settings.output_tokens = number(key, value, 1, MAX_OUTPUT_TOKENS)?
+                }
+                _ => settings.faults.absorb(fault(key)?, value)?,
+            }
+        }
+        settings.latency_p99 = latency_p99.unwrap_or(settings.latency.saturating_mul(P99_MEDIANS));
+        settings.check()?;
+        Ok(settings)
+    }
+}
+
+impl SimSettings {
+    fn check(&self) -> Result<(), SpecError> {
+        if self.latency_p99 < self.latency {
+            return Err(SpecError(format!(
+                "`latency-p99` of {:?} is below the median `latency` of {:?}",
+                self.latency_p99, self.latency
+            )));
+        }
+        self.faults.check()
+    }
+}
+
+/// Splits `a=1,b=2` and refuses what is not a pair or comes twice.
+pub(super) fn pairs(spec: &str) -> Result<Vec<(&str, &str)>, SpecError> {
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for piece in spec.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        let (key, value) = piece
+            .split_once('=')
+            .ok_or_else(|| SpecError(format!("`{piece}` is not of the form key=value")))?;
+        let (key, value) = (key.trim(), value.trim());
+        if pairs.iter().any(|(known, _)| *known == key) {
+            return Err(SpecError(format!("`{key}` is given twice")));
+        }
+        pairs.push((key, value));
+    }
+    Ok(pairs)
+}
+
+fn number<N>(key: &str, value: &str, least: N, most: N) -> Result<N, SpecError>
+where
+    N: FromStr + PartialOrd + fmt::Display,
+{
+    value
+        .parse()
+        .ok()
+        .filter(|number| *number >= least && *number <= most)
+        .ok_or_else(|| {
+            SpecError(format!(
+                "`{key}={value}`: `{value}` is not a whole number from {least} to {most}"
+            ))
+        })
+}
+
+fn duration(key: &str, value: &str) -> Result<Duration, SpecError> {
+    span::read(value).ok_or_else(|| {
+        SpecError(format!(
+            "`{key}={value}`: `{value}` is not a duration such as 50ms, 2s or 200 (milliseconds)"
+        ))
+    })
+}
+
+fn fault(key: &str) -> Result<Fault, SpecError> {
+    Fault::named(key).ok_or_else(|| {
+        SpecError(format!(
+            "unknown key `{key}`; known keys: {KEYS}; known faults: {}",
+            Fault::names()
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(spec: &str) -> SimSettings {
+        spec.parse().unwrap()
+    }
+
+    fn error(spec: &str) -> String {
+        spec.parse::<SimSettings>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn empty_spec_means_the_defaults() {
+        assert_eq!(settings(""), SimSettings::default());
+    }
+
+    #[test]
+    fn spec_sets_every_key() {
+        let spec = "seed=7,latency=50ms,latency-p99=2s,rpm=600,tpm=90000,max-in-flight=8,\
+                    output-tokens=12,503=0.1,no-usage=0.2";
+        let expected = SimSettings {
+            seed: 7,
+            latency: Duration::from_millis(50),
+            latency_p99: Duration::from_secs(2),
+            rpm: Some(600),
+            tpm: Some(90_000),
+            max_in_flight: Some(8),
+            output_tokens: 12,
+            faults: Faults::default()
+                .with(Fault::Overloaded, 0.1)
+                .with(Fault::NoUsage, 0.2),
+            ..SimSettings::default()
+        };
+        assert_eq!(settings(spec), expected);
+    }
+
+    #[test]
+    fn p99_follows_the_median() {
+        assert_eq!(
+            settings("latency=30").latency_p99,
+            Duration::from_millis(120)
+        );
+    }
+
+    #[test]
+    fn bad_specs_name_the_bad_piece() {
+        assert_eq!(
+            error("latency=soon"),
+            "`latency=soon`: `soon` is not a duration such as 50ms, 2s or 200 (milliseconds)"
+        );
+        assert_eq!(
+            error("max-in-flight=0"),
+            "`max-in-flight=0`: `0` is not a whole number from 1 to 4294967295"
+        );
+        assert_eq!(error("rpm"), "`rpm` is not of the form key=value");
+        assert_eq!(error("rpm=1,rpm=2"), "`rpm` is given twice");
+        assert!(error("500=1.5").contains("`1.5` is not a rate"));
+        assert!(error("500=0.6,503=0.6").contains("sum to 1.200"));
+        let unknown = error("speed=9");
+        assert!(unknown.starts_with("unknown key `speed`; known keys: seed, latency,"));
+        assert!(unknown.ends_with("content-filter, no-usage"));
+        assert_eq!(
+            error("latency=2s,latency-p99=1s"),
+            "`latency-p99` of 1s is below the median `latency` of 2s"
+        );
+    }
+
+    #[test]
+    fn key_is_not_printed() {
+        let settings = SimSettings {
+            api_key: Some("sk-real".to_owned()),
+            ..SimSettings::default()
+        };
+        assert!(!format!("{settings:?}").contains("sk-real"));
+    }
+}
