@@ -2,6 +2,9 @@
 
 pub mod engine;
 pub mod input;
+pub mod output;
 pub mod provider;
 pub mod sim;
+pub mod tokenizer;
+pub mod transport;
 pub mod words;

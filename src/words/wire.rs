@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 /// One POST of a JSON body.
 #[derive(Debug, Clone)]
 pub struct Request {
-    pub url: http::Uri,
+    pub url: url::Url,
     /// Secret values are marked sensitive, so that `Debug` prints them as `Sensitive`.
     pub headers: HeaderMap,
     pub body: Bytes,

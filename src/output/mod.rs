@@ -1,0 +1,103 @@
+//! The door that answers leave by: which files there are, who may write them, what they hold.
+//!
+//! For output `out.jsonl`: errors in `out.errors.jsonl`, checkpoint in `out.checkpoint.json`,
+//! lock in `out.lock`, and torn bytes set aside in `out.torn`.
+
+pub mod checkpoint;
+mod journal;
+mod lock;
+mod recorder;
+mod recovery;
+mod rows;
+
+use std::path::{Path, PathBuf};
+
+pub use recorder::{Recorder, RecorderSettings};
+pub use recovery::{
+    FinalRow, Finished, OpenError, Opened, Request, StartMode, open, refuse_existing,
+};
+pub use rows::Format;
+
+/// The files of one output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// `None` for standard output.
+    pub results: Option<PathBuf>,
+    pub errors: PathBuf,
+    pub checkpoint: PathBuf,
+    pub lock: PathBuf,
+    pub torn: PathBuf,
+}
+
+impl Paths {
+    /// Names the files beside a results file.
+    pub fn beside(results: &Path) -> Self {
+        let stem = results.with_extension("");
+        Paths {
+            results: Some(results.to_owned()),
+            ..Self::from_stem(&stem)
+        }
+    }
+
+    /// Names the files of a run whose results go to standard output.
+    pub fn for_stdout(input: &Path) -> Self {
+        Paths {
+            results: None,
+            ..Self::beside(&Self::default_results(input))
+        }
+    }
+
+    fn from_stem(stem: &Path) -> Self {
+        let with = |suffix: &str| {
+            let mut name = stem.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        Paths {
+            results: None,
+            errors: with(".errors.jsonl"),
+            checkpoint: with(".checkpoint.json"),
+            lock: with(".lock"),
+            torn: with(".torn"),
+        }
+    }
+
+    /// Returns the results file for an input that names none: `input.jsonl` gives
+    /// `input.results.jsonl`, standard input gives `stdin.results.jsonl`.
+    pub fn default_results(input: &Path) -> PathBuf {
+        let input = if input == Path::new("-") {
+            Path::new("stdin")
+        } else {
+            input
+        };
+        let mut name = input.with_extension("").into_os_string();
+        name.push(".results.jsonl");
+        name.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_stand_beside_each_other() {
+        let paths = Paths::beside(Path::new("a/out.jsonl"));
+        assert_eq!(paths.errors, Path::new("a/out.errors.jsonl"));
+        assert_eq!(paths.checkpoint, Path::new("a/out.checkpoint.json"));
+        assert_eq!(paths.lock, Path::new("a/out.lock"));
+    }
+
+    #[test]
+    fn an_input_gives_its_name_to_the_output() {
+        let results = Paths::default_results(Path::new("a/in.jsonl"));
+        assert_eq!(results, Path::new("a/in.results.jsonl"));
+        assert_eq!(
+            Paths::beside(&results).errors,
+            Path::new("a/in.results.errors.jsonl")
+        );
+        let stdin = Paths::for_stdout(Path::new("-"));
+        assert_eq!(stdin.errors, Path::new("stdin.results.errors.jsonl"));
+        assert_eq!(stdin.results, None);
+    }
+}

@@ -1,0 +1,270 @@
+//! The recorder: hears how items end and makes it durable.
+//!
+//! Order: rows are appended as soon as they are heard, synced in groups, and only then does a
+//! checkpoint speak of them. So a killed process loses nothing that was appended, a power cut at
+//! most the last group, and the checkpoint never claims more than the results file holds.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use roaring::RoaringTreemap;
+
+use super::Paths;
+use super::checkpoint::{InputIdentity, RunIdentity, Spent, State};
+use super::journal::Journal;
+use super::lock::Lock;
+use super::recovery::compact;
+use super::rows::{self, Format};
+use crate::words::event::Gauges;
+use crate::words::record::{Outcome, Record};
+
+/// A group of rows is synced at this age or size.
+const GROUP_AGE: Duration = Duration::from_millis(50);
+const GROUP_BYTES: u64 = 256 << 10;
+/// A snapshot holds a bit for every item, so a fast run does not take one at every turn.
+const CHECKPOINT_GAP: Duration = Duration::from_secs(1);
+
+/// Where rows go, open for this process alone.
+pub struct Sink {
+    paths: Paths,
+    /// `None` for standard output.
+    results: Option<Journal>,
+    errors: ErrorLog,
+    _lock: Lock,
+}
+
+impl Sink {
+    pub fn new(paths: Paths, results: Option<Journal>, errors: ErrorLog, lock: Lock) -> Self {
+        Sink {
+            paths,
+            results,
+            errors,
+            _lock: lock,
+        }
+    }
+}
+
+/// The errors file, with the rows of earlier runs whose items are asked again.
+pub struct ErrorLog {
+    journal: Journal,
+    /// Items whose old row gives way to whatever comes now.
+    reopened: HashSet<u128>,
+    /// Those of them that were settled in this run.
+    superseded: HashSet<u128>,
+    /// Rows that stood there at the start.
+    old_rows: u64,
+}
+
+impl ErrorLog {
+    pub fn fresh(journal: Journal) -> Self {
+        Self::resumed(journal, HashSet::new(), 0)
+    }
+
+    pub fn resumed(journal: Journal, reopened: HashSet<u128>, old_rows: u64) -> Self {
+        ErrorLog {
+            journal,
+            reopened,
+            superseded: HashSet::new(),
+            old_rows,
+        }
+    }
+
+    fn settled(&mut self, fingerprint: u128) {
+        if self.reopened.contains(&fingerprint) {
+            self.superseded.insert(fingerprint);
+        }
+    }
+
+    /// Drops the old rows that gave way. Until now they stood beside the new ones, so that a
+    /// crash never lost the only word about an item.
+    fn finish(mut self) -> io::Result<Journal> {
+        self.journal.sync()?;
+        if self.superseded.is_empty() {
+            return Ok(self.journal);
+        }
+        let ErrorLog {
+            journal,
+            superseded,
+            old_rows,
+            ..
+        } = self;
+        compact(journal, |row, id| {
+            row >= old_rows || !superseded.contains(&id)
+        })
+    }
+}
+
+/// How rows are written and what the checkpoint says of the run.
+pub struct RecorderSettings {
+    pub format: Format,
+    pub lean: bool,
+    pub checkpoint_every: u64,
+    pub run: RunIdentity,
+    pub input: Option<InputIdentity>,
+    /// Positions of items with results, if positions are known.
+    pub finished: Option<RoaringTreemap>,
+    pub spent_before: Spent,
+    /// Requests that may be on their way at a time.
+    pub in_flight: u64,
+    pub gauges: Arc<Gauges>,
+}
+
+/// Writes rows, errors and checkpoints.
+pub struct Recorder {
+    sink: Sink,
+    settings: RecorderSettings,
+    spent: Spent,
+    results_buffer: Vec<u8>,
+    errors_buffer: Vec<u8>,
+    group_since: Option<Instant>,
+    since_checkpoint: u64,
+    last_checkpoint: Instant,
+}
+
+impl Recorder {
+    /// Takes over an open output and writes the first checkpoint, so that the run is known from
+    /// its start.
+    pub fn start(sink: Sink, settings: RecorderSettings) -> io::Result<Self> {
+        let spent = settings.spent_before;
+        let mut recorder = Recorder {
+            sink,
+            settings,
+            spent,
+            results_buffer: Vec::new(),
+            errors_buffer: Vec::new(),
+            group_since: None,
+            since_checkpoint: 0,
+            last_checkpoint: Instant::now(),
+        };
+        recorder.checkpoint(false)?;
+        Ok(recorder)
+    }
+
+    /// Takes a record in. It is on its way to the file with the next [`append`](Self::append).
+    pub fn take(&mut self, record: &Record) {
+        let buffer = match &record.outcome {
+            Outcome::Ok { .. } => &mut self.results_buffer,
+            Outcome::Error { .. } => &mut self.errors_buffer,
+        };
+        rows::write(record, self.settings.format, self.settings.lean, buffer);
+        self.sink.errors.settled(record.id.fingerprint());
+        self.since_checkpoint += 1;
+        let Outcome::Ok { answer, .. } = &record.outcome else {
+            return;
+        };
+        if let Some(finished) = &mut self.settings.finished {
+            finished.insert(record.index);
+        }
+        if let Some(usage) = answer.usage {
+            self.spent.prompt_tokens += usage.prompt.0;
+            self.spent.completion_tokens += usage.completion.0;
+            self.spent.cached_tokens += usage.cached.map_or(0, |cached| cached.0);
+        }
+    }
+
+    /// Appends what was taken in, whole lines in one write a file.
+    pub fn append(&mut self) -> io::Result<()> {
+        if !self.results_buffer.is_empty() {
+            match &mut self.sink.results {
+                Some(journal) => journal.append(&self.results_buffer)?,
+                None => {
+                    let mut stdout = io::stdout().lock();
+                    stdout.write_all(&self.results_buffer)?;
+                    stdout.flush()?;
+                }
+            }
+            self.results_buffer.clear();
+        }
+        if !self.errors_buffer.is_empty() {
+            self.sink.errors.journal.append(&self.errors_buffer)?;
+            self.errors_buffer.clear();
+        }
+        if self.unsynced() > 0 {
+            self.group_since.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    fn unsynced(&self) -> u64 {
+        let results = self.sink.results.as_ref().map_or(0, Journal::unsynced);
+        results + self.sink.errors.journal.unsynced()
+    }
+
+    /// Returns when the group that is waiting must be synced.
+    pub fn sync_due(&self) -> Option<Instant> {
+        let since = self.group_since?;
+        if self.unsynced() >= GROUP_BYTES {
+            Some(since)
+        } else {
+            Some(since + GROUP_AGE)
+        }
+    }
+
+    /// Syncs the waiting group if it is due, and takes a checkpoint if one is due.
+    pub fn commit(&mut self) -> io::Result<()> {
+        if self.sync_due().is_none_or(|due| Instant::now() < due) {
+            return Ok(());
+        }
+        let due = self.since_checkpoint >= self.settings.checkpoint_every
+            && self.last_checkpoint.elapsed() >= CHECKPOINT_GAP;
+        if due {
+            self.checkpoint(false)
+        } else {
+            self.sync()
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if let Some(journal) = &mut self.sink.results {
+            journal.sync()?;
+        }
+        self.sink.errors.journal.sync()?;
+        self.group_since = None;
+        Ok(())
+    }
+
+    /// Syncs the rows, then writes the snapshot that speaks of them.
+    fn checkpoint(&mut self, clean: bool) -> io::Result<()> {
+        self.sync()?;
+        let settings = &self.settings;
+        // Standard output cannot be resumed.
+        let Some(results) = &self.sink.results else {
+            return Ok(());
+        };
+        let results_bytes = results.synced();
+        let mut state = State {
+            run: settings.run.clone(),
+            input: settings.input,
+            results_bytes,
+            results_tail: results.tail_hash(results_bytes)?,
+            spent: Spent {
+                requests: settings.spent_before.requests + settings.gauges.sent.value(),
+                ..self.spent
+            },
+            clean,
+            in_flight: settings.in_flight,
+            ..State::default()
+        };
+        if let Some(finished) = &settings.finished {
+            state.set_finished(finished);
+        }
+        state.save(&self.sink.paths.checkpoint)?;
+        self.since_checkpoint = 0;
+        self.last_checkpoint = Instant::now();
+        Ok(())
+    }
+
+    /// Makes everything durable and leaves the files as the next run expects them.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.append()?;
+        self.checkpoint(true)?;
+        let errors = self.sink.errors.finish()?;
+        // Beside piped results an empty file would only be in the way.
+        if self.sink.results.is_none() && errors.length() == 0 {
+            std::fs::remove_file(errors.path())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! The one door to the network: a request becomes a response or an error.   [the only reqwest]
+//!
+//! Promises: no redirect is followed, since that would carry the prompt and the key elsewhere;
+//! the library retries nothing, so that every request is counted; a body has a size limit; no
+//! error text holds a URL; the key never comes back in a body. It knows no items and no meaning.
+
+use std::error::Error;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use memchr::memmem;
+
+use crate::engine::Transport;
+use crate::words::wire::{Exchange, Reply, Request, TransportError, TransportErrorKind};
+
+/// The largest response body, after decompression.
+const MAX_BODY: usize = 32 << 20;
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// Shorter than the idle time of common load balancers, which close without a word.
+const IDLE_TIME: Duration = Duration::from_secs(50);
+const REDACTED: &[u8] = b"[redacted]";
+
+/// A pool of HTTP/1.1 connections. HTTP/2 would put all requests on one connection and so cap
+/// them at the server's stream limit.
+pub struct Http {
+    client: reqwest::Client,
+    /// What must not come back in a body.
+    secret: Option<Bytes>,
+}
+
+impl Http {
+    /// Makes the pool. `secret` is the key, to be struck from whatever a server echoes.
+    pub fn new(secret: Option<Bytes>) -> Result<Self, TransportError> {
+        let client = reqwest::Client::builder()
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .connect_timeout(CONNECT_TIME)
+            .pool_idle_timeout(IDLE_TIME)
+            .user_agent(concat!("llmbatch/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(explain)?;
+        Ok(Http {
+            client,
+            secret: secret.filter(|secret| !secret.is_empty()),
+        })
+    }
+
+    async fn exchange(&self, request: Request) -> Exchange {
+        let Request { url, headers, body } = request;
+        let mut outgoing = reqwest::Request::new(reqwest::Method::POST, url);
+        *outgoing.headers_mut() = headers;
+        *outgoing.body_mut() = Some(body.into());
+        let mut response = self.client.execute(outgoing).await.map_err(explain)?;
+        let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
+        let body = read_body(&mut response).await?;
+        let body = self.redact(body);
+        Ok(Reply {
+            status,
+            headers,
+            body,
+            received: SystemTime::now(),
+        })
+    }
+
+    fn redact(&self, body: Bytes) -> Bytes {
+        let Some(secret) = &self.secret else {
+            return body;
+        };
+        let finder = memmem::Finder::new(secret);
+        let mut clean = BytesMut::new();
+        let mut rest = &body[..];
+        while let Some(at) = finder.find(rest) {
+            clean.extend_from_slice(&rest[..at]);
+            clean.extend_from_slice(REDACTED);
+            rest = &rest[at + secret.len()..];
+        }
+        if clean.is_empty() {
+            return body;
+        }
+        clean.extend_from_slice(rest);
+        clean.freeze()
+    }
+}
+
+impl Transport for Http {
+    async fn send(&self, request: Request) -> Exchange {
+        self.exchange(request).await
+    }
+}
+
+/// Reads a whole body; one that arrives in a single piece is not copied.
+async fn read_body(response: &mut reqwest::Response) -> Result<Bytes, TransportError> {
+    let Some(first) = next_chunk(response).await? else {
+        return Ok(Bytes::new());
+    };
+    let Some(second) = next_chunk(response).await? else {
+        return Ok(first);
+    };
+    let mut whole = BytesMut::with_capacity(2 * (first.len() + second.len()));
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&second);
+    while let Some(chunk) = next_chunk(response).await? {
+        if whole.len() + chunk.len() > MAX_BODY {
+            return Err(TransportError {
+                kind: TransportErrorKind::TooLarge,
+                message: format!("the answer is larger than {} MiB", MAX_BODY >> 20),
+            });
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(whole.freeze())
+}
+
+async fn next_chunk(response: &mut reqwest::Response) -> Result<Option<Bytes>, TransportError> {
+    response.chunk().await.map_err(|error| TransportError {
+        kind: TransportErrorKind::Truncated,
+        message: format!("the answer broke off: {}", root_cause(&error.without_url())),
+    })
+}
+
+/// Sorts a library error by what it means for the money, in words without the URL.
+fn explain(error: reqwest::Error) -> TransportError {
+    let error = error.without_url();
+    let cause = root_cause(&error);
+    let (kind, message) = if error.is_connect() {
+        if cause.to_lowercase().contains("certificate") {
+            let message = format!("the server's certificate is not trusted: {cause}");
+            (TransportErrorKind::BadCertificate, message)
+        } else {
+            (
+                TransportErrorKind::Unreachable,
+                format!("no connection: {cause}"),
+            )
+        }
+    } else if error.is_timeout() {
+        (TransportErrorKind::Timeout, "no answer in time".to_owned())
+    } else if error.is_builder() {
+        (
+            TransportErrorKind::Unreachable,
+            format!("the request cannot be built: {cause}"),
+        )
+    } else {
+        (
+            TransportErrorKind::Broken,
+            format!("the connection broke: {cause}"),
+        )
+    };
+    TransportError { kind, message }
+}
+
+/// Returns the innermost message, which is the one that says something.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echoed_key_is_struck_from_the_body() {
+        let http = Http::new(Some(Bytes::from_static(b"sk-secret"))).unwrap();
+        let body = Bytes::from_static(b"Incorrect key sk-secret: sk-secret!");
+        assert_eq!(http.redact(body), "Incorrect key [redacted]: [redacted]!");
+        let body = Bytes::from_static(b"fine");
+        assert_eq!(http.redact(body), "fine");
+    }
+}
