@@ -115,7 +115,7 @@ fn of_redirect(reply: &Reply) -> Failure {
         },
         None => format!(
             "redirects are not followed: HTTP {} is no answer",
-            reply.status
+            reply.status.as_u16()
         ),
     };
     our_words(reply, FailureKind::NotFound, message)

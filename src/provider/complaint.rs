@@ -150,7 +150,7 @@ fn text_of(value: &Value) -> Option<String> {
             let texts: Vec<_> = list.iter().filter_map(text_of).collect();
             (!texts.is_empty()).then(|| texts.join("; "))
         }
-        Value::Object(fields) => ["error", "detail", "message", "msg", "error_description"]
+        Value::Object(fields) => ["error", "message", "detail", "msg", "error_description"]
             .iter()
             .find_map(|name| text_of(fields.get(*name)?)),
         _ => None,
@@ -260,6 +260,8 @@ mod tests {
             r#"{"message":{"detail":[{"msg":"no room"}]}}"#,
             r#"{"message":"no room"}"#,
             r#"{"error":{"error":{"message":"no room"}}}"#,
+            r#"{"error":{"message":"no room","detail":"at noon"}}"#,
+            r#"{"error":"no room","message":null}"#,
             r#""no room""#,
             "no \n\t room",
         ] {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use serde_json::Value;
 
 use super::complaint::Complaint;
@@ -264,7 +265,7 @@ impl Refusal<'_> {
     fn failure(&self, kind: FailureKind) -> Failure {
         let status = self.reply.status;
         let message = match self.complaint.message.as_str() {
-            "" => format!("HTTP {status} without a message"),
+            "" => format!("{} without a message", named(status)),
             message => message.to_owned(),
         };
         Failure {
@@ -273,6 +274,13 @@ impl Refusal<'_> {
             http_status: Some(status.as_u16()),
             code: self.complaint.code.clone(),
         }
+    }
+}
+
+fn named(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(reason) => format!("HTTP {} ({reason})", status.as_u16()),
+        None => format!("HTTP {}", status.as_u16()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Wire shapes and what they mean, one test each, through the same door as the engine.
 
 mod answers;
+mod limits;
 mod refusals;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -107,4 +108,18 @@ fn answer(body: impl AsRef<[u8]>) -> Answer {
 /// A complete answer whose only choice is `choice`.
 fn choice(choice: &str) -> String {
     format!(r#"{{"id":"x","choices":[{choice}],"usage":null}}"#)
+}
+
+/// An error body in OpenAI's shape.
+fn error(code: &str, kind: &str, message: &str) -> String {
+    let text = |text: &str| match text {
+        "" => "null".to_owned(),
+        text => serde_json::to_string(text).unwrap(),
+    };
+    let (message, kind, code) = (text(message), text(kind), text(code));
+    format!(r#"{{"error":{{"message":{message},"type":{kind},"param":null,"code":{code}}}}}"#)
+}
+
+fn refused(status: u16, body: impl AsRef<[u8]>) -> String {
+    word(&verdict(status, body))
 }

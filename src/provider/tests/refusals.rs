@@ -3,20 +3,6 @@
 use super::*;
 use crate::words::wire::{TransportError, TransportErrorKind};
 
-/// An error body in OpenAI's shape.
-fn error(code: &str, kind: &str, message: &str) -> String {
-    let text = |text: &str| match text {
-        "" => "null".to_owned(),
-        text => serde_json::to_string(text).unwrap(),
-    };
-    let (message, kind, code) = (text(message), text(kind), text(code));
-    format!(r#"{{"error":{{"message":{message},"type":{kind},"param":null,"code":{code}}}}}"#)
-}
-
-fn words(status: u16, body: impl AsRef<[u8]>) -> String {
-    word(&verdict(status, body))
-}
-
 #[test]
 fn transport_errors_are_judged_by_their_phase() {
     for (kind, expected) in [
@@ -92,9 +78,9 @@ fn digits_in_the_body_decide_nothing() {
         "invalid_request_error",
         "bad prompt: 'error 429, 503, 401'",
     );
-    assert_eq!(words(400, body), "reject bad_request");
+    assert_eq!(refused(400, body), "reject bad_request");
     let body = error("429", "rate_limit_error", "the status is what counts");
-    assert_eq!(words(500, body), "retry server_error");
+    assert_eq!(refused(500, body), "retry server_error");
 }
 
 #[test]
@@ -113,10 +99,9 @@ fn a_failure_carries_message_code_and_status() {
 
 #[test]
 fn an_empty_refusal_is_named_by_its_status() {
-    assert_eq!(
-        failure(verdict(502, "")).message,
-        "HTTP 502 Bad Gateway without a message"
-    );
+    let message = |status| failure(verdict(status, "")).message;
+    assert_eq!(message(502), "HTTP 502 (Bad Gateway) without a message");
+    assert_eq!(message(498), "HTTP 498 without a message");
 }
 
 #[test]
@@ -134,7 +119,7 @@ fn an_html_page_from_an_edge_is_classified_by_status() {
 #[test]
 fn refused_content_is_filtered() {
     assert_eq!(
-        words(400, fixture!("azure_prompt_filter.json")),
+        refused(400, fixture!("azure_prompt_filter.json")),
         "filter content_filter"
     );
     for code in [
@@ -144,28 +129,28 @@ fn refused_content_is_filtered() {
         "cyber_policy",
     ] {
         assert_eq!(
-            words(400, error(code, "", "no")),
+            refused(400, error(code, "", "no")),
             "filter content_filter",
             "{code}"
         );
         assert_eq!(
-            words(400, error("", code, "no")),
+            refused(400, error("", code, "no")),
             "filter content_filter",
             "{code}"
         );
     }
     let inner = r#"{"error":{"code":"400","message":"no","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#;
-    assert_eq!(words(400, inner), "filter content_filter");
+    assert_eq!(refused(400, inner), "filter content_filter");
 }
 
 #[test]
 fn a_prompt_beyond_the_context_is_rejected_as_such() {
     assert_eq!(
-        words(400, fixture!("llamacpp_context.json")),
+        refused(400, fixture!("llamacpp_context.json")),
         "reject context_length"
     );
     assert_eq!(
-        words(400, error("context_length_exceeded", "", "no")),
+        refused(400, error("context_length_exceeded", "", "no")),
         "reject context_length"
     );
     for message in [
@@ -183,13 +168,13 @@ fn a_prompt_beyond_the_context_is_rejected_as_such() {
     ] {
         for status in [400, 413, 422, 500] {
             assert_eq!(
-                words(status, error("", "", message)),
+                refused(status, error("", "", message)),
                 "reject context_length",
                 "{message}"
             );
         }
         assert_eq!(
-            words(502, error("", "", message)),
+            refused(502, error("", "", message)),
             "retry server_error",
             "{message}"
         );
@@ -199,11 +184,11 @@ fn a_prompt_beyond_the_context_is_rejected_as_such() {
 #[test]
 fn fields_above_their_limit_are_too_large() {
     assert_eq!(
-        words(400, error("string_above_max_length", "", "no")),
+        refused(400, error("string_above_max_length", "", "no")),
         "reject too_large"
     );
     assert_eq!(
-        words(413, error("", "request_too_large", "no")),
+        refused(413, error("", "request_too_large", "no")),
         "reject too_large"
     );
 }
@@ -216,7 +201,7 @@ fn unsupported_fields_are_rejected() {
         "unknown_parameter",
     ] {
         assert_eq!(
-            words(400, error(code, "invalid_request_error", "no")),
+            refused(400, error(code, "invalid_request_error", "no")),
             "reject bad_request"
         );
     }
@@ -225,11 +210,11 @@ fn unsupported_fields_are_rejected() {
 #[test]
 fn output_that_broke_its_own_schema_is_malformed() {
     assert_eq!(
-        words(400, fixture!("groq_bad_json.json")),
+        refused(400, fixture!("groq_bad_json.json")),
         "malformed malformed"
     );
     assert_eq!(
-        words(400, error("tool_use_failed", "", "no")),
+        refused(400, error("tool_use_failed", "", "no")),
         "malformed malformed"
     );
 }
@@ -240,7 +225,7 @@ fn a_wrong_key_at_gemini_halts_the_run() {
     assert_eq!(word(&verdict), "halt auth");
     assert_eq!(failure(verdict).code.as_deref(), Some("INVALID_ARGUMENT"));
     assert_eq!(
-        words(
+        refused(
             400,
             error("", "", "API key not valid. Please pass a valid one.")
         ),
@@ -251,7 +236,7 @@ fn a_wrong_key_at_gemini_halts_the_run() {
 #[test]
 fn a_closed_region_at_gemini_halts_the_run() {
     let body = r#"[{"error":{"code":400,"message":"User location is not supported","status":"FAILED_PRECONDITION"}}]"#;
-    assert_eq!(words(400, body), "halt auth");
+    assert_eq!(refused(400, body), "halt auth");
 }
 
 #[test]
@@ -262,12 +247,12 @@ fn an_empty_account_told_in_words_halts_the_run() {
         "gateway error: {\"message\":\"Your credit balance is too low to access the Anthropic API\"}",
     ] {
         assert_eq!(
-            words(400, error("", "invalid_request_error", message)),
+            refused(400, error("", "invalid_request_error", message)),
             "halt quota"
         );
     }
     let hold = r#"{"type":"error","error":{"type":"invalid_request_error","message":"on hold","details":{"error_code":"organization_on_hold"}}}"#;
-    assert_eq!(words(400, hold), "halt auth");
+    assert_eq!(refused(400, hold), "halt auth");
 }
 
 #[test]
@@ -277,7 +262,7 @@ fn a_repeated_prompt_about_credit_or_keys_does_not_halt_the_run() {
         "invalid input: 'it says API key not valid'",
     ] {
         assert_eq!(
-            words(400, error("", "", message)),
+            refused(400, error("", "", message)),
             "reject bad_request",
             "{message}"
         );
@@ -287,30 +272,30 @@ fn a_repeated_prompt_about_credit_or_keys_does_not_halt_the_run() {
 #[test]
 fn an_unknown_model_is_a_mismatch_even_with_status_400() {
     assert_eq!(
-        words(404, error("model_not_found", "", "no")),
+        refused(404, error("model_not_found", "", "no")),
         "mismatch not_found"
     );
     assert_eq!(
-        words(
+        refused(
             404,
             r#"{"error":{"code":"DeploymentNotFound","message":"no"}}"#
         ),
         "mismatch not_found"
     );
     assert_eq!(
-        words(400, error("OperationNotSupported", "", "no")),
+        refused(400, error("OperationNotSupported", "", "no")),
         "mismatch not_found"
     );
     assert_eq!(
-        words(400, error("", "invalid_request_error", "Model Not Exist")),
+        refused(400, error("", "invalid_request_error", "Model Not Exist")),
         "mismatch not_found"
     );
     assert_eq!(
-        words(400, error("", "", "acme/none is not a valid model ID")),
+        refused(400, error("", "", "acme/none is not a valid model ID")),
         "mismatch not_found"
     );
     assert_eq!(
-        words(
+        refused(
             400,
             r#"{"object":"error","message":"Invalid model: x","type":"invalid_model","code":"1500"}"#
         ),
@@ -343,225 +328,18 @@ fn integer_codes_are_read() {
     assert_eq!(failure(verdict).code.as_deref(), Some("BadRequestError"));
 }
 
-// Money.
-
-#[test]
-fn credit_used_up_halts_the_run() {
-    assert_eq!(
-        words(
-            402,
-            r#"{"error":{"code":402,"message":"Insufficient credits"}}"#
-        ),
-        "halt quota"
-    );
-    assert_eq!(words(402, error("", "billing_error", "no")), "halt quota");
-}
-
-#[test]
-fn credit_reserved_in_flight_throttles() {
-    let body = |reason: &str| {
-        format!(
-            r#"{{"error":{{"code":402,"message":"no","metadata":{{"limit_source":"openrouter_in_flight_budget","reason":"{reason}"}}}}}}"#
-        )
-    };
-    let retry_after = [("retry-after", "3")];
-    let in_flight = body("in_flight_budget_exhausted");
-    assert_eq!(
-        word(&with_headers(402, &retry_after, &in_flight)),
-        "throttle rate_limit 3000ms"
-    );
-    assert_eq!(words(402, &in_flight), "halt quota");
-    let too_heavy = body("weight_exceeds_budget");
-    assert_eq!(
-        word(&with_headers(402, &retry_after, too_heavy)),
-        "reject too_large"
-    );
-    assert_eq!(word(&with_headers(402, &retry_after, "{}")), "halt quota");
-}
-
-#[test]
-fn moderation_is_a_filter_and_other_403s_halt() {
-    assert_eq!(
-        words(403, fixture!("openrouter_moderation.json")),
-        "filter content_filter"
-    );
-    assert_eq!(
-        words(
-            403,
-            error(
-                "unsupported_country_region_territory",
-                "request_forbidden",
-                "no"
-            )
-        ),
-        "halt auth"
-    );
-    assert_eq!(
-        words(403, error("model_not_found", "invalid_request_error", "no")),
-        "halt auth"
-    );
-    assert_eq!(
-        words(403, error("insufficient_quota", "", "no")),
-        "halt quota"
-    );
-    assert_eq!(
-        words(
-            403,
-            r#"{"error":{"code":403,"message":"no","metadata":{"reasons":[]}}}"#
-        ),
-        "halt auth"
-    );
-}
-
-// The families of 429.
-
-#[test]
-fn quota_429_halts_the_run() {
-    for code in [
-        "insufficient_quota",
-        "credit_balance_exhausted",
-        "organization_spend_limit_exceeded",
-        "project_spend_limit_exceeded",
-        "organization_usage_limit_exceeded",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-    ] {
-        assert_eq!(words(429, error(code, "", "no")), "halt quota", "{code}");
-    }
-    assert_eq!(
-        words(
-            429,
-            error("a_code_of_next_year", "insufficient_quota", "no")
-        ),
-        "halt quota"
-    );
-    assert_eq!(
-        words(429, error("", "insufficient_quota", "no")),
-        "halt quota"
-    );
-}
-
-#[test]
-fn quota_429_halts_the_run_even_with_a_retry_after() {
-    let headers = [("retry-after", "5"), ("x-should-retry", "true")];
-    let body = error("insufficient_quota", "insufficient_quota", "no");
-    assert_eq!(word(&with_headers(429, &headers, body)), "halt quota");
-}
-
-#[test]
-fn a_spend_limit_at_anthropic_halts_the_run() {
-    for (code, expected) in [
-        ("enforced_spend_limit_reached", "halt quota"),
-        ("contract_spend_limit_reached", "halt quota"),
-        ("ramp_limit_exceeded", "throttle rate_limit"),
-    ] {
-        let body = format!(
-            r#"{{"type":"error","error":{{"type":"rate_limit_error","message":"no","details":{{"error_code":"{code}"}}}}}}"#
-        );
-        assert_eq!(words(429, body), expected);
-    }
-}
-
-#[test]
-fn a_rate_limit_throttles_for_as_long_as_the_message_says() {
-    let message = "Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Used 29000, Requested 2000. Please try again in 9.816s.";
-    let body = error("rate_limit_exceeded", "tokens", message);
-    assert_eq!(words(429, &body), "throttle rate_limit 9816ms");
-    assert_eq!(
-        word(&with_headers(429, &[("retry-after", "12")], &body)),
-        "throttle rate_limit 12000ms"
-    );
-    assert_eq!(
-        word(&with_headers(
-            429,
-            &[("retry-after", "12"), ("retry-after-ms", "7")],
-            &body
-        )),
-        "throttle rate_limit 7ms"
-    );
-    assert_eq!(
-        word(&with_headers(429, &[("retry-after", "soon")], &body)),
-        "throttle rate_limit 9816ms"
-    );
-}
-
-#[test]
-fn a_request_larger_than_its_limit_is_rejected() {
-    let message =
-        "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 45000.";
-    let body = error("rate_limit_exceeded", "tokens", message);
-    assert_eq!(words(429, &body), "reject too_large");
-    let headers = [("x-should-retry", "true"), ("retry-after", "1")];
-    assert_eq!(
-        word(&with_headers(429, &headers, &body)),
-        "reject too_large"
-    );
-}
-
-#[test]
-fn slowing_down_and_flex_throttle() {
-    assert_eq!(
-        words(429, error("slow_down", "rate_limit_error", "no")),
-        "throttle rate_limit"
-    );
-    assert_eq!(
-        words(429, error("resource_unavailable", "", "no")),
-        "throttle rate_limit"
-    );
-    assert_eq!(
-        words(
-            503,
-            error("server_is_overloaded", "service_unavailable_error", "no")
-        ),
-        "throttle overloaded"
-    );
-}
-
-#[test]
-fn gemini_minute_quota_throttles_for_its_retry_delay() {
-    let verdict = verdict(429, fixture!("gemini_minute_quota.json"));
-    assert_eq!(word(&verdict), "throttle rate_limit 34000ms");
-    assert_eq!(failure(verdict).code.as_deref(), Some("RESOURCE_EXHAUSTED"));
-}
-
-#[test]
-fn gemini_day_quota_halts_the_run() {
-    assert_eq!(words(429, fixture!("gemini_day_quota.json")), "halt quota");
-}
-
-#[test]
-fn gemini_quota_of_zero_halts_the_run() {
-    let body = |limit: &str| {
-        format!(
-            r#"[{{"error":{{"code":429,"message":"Quota exceeded for metric: free_tier_requests, limit: {limit}, model: m","status":"RESOURCE_EXHAUSTED"}}}}]"#
-        )
-    };
-    assert_eq!(words(429, body("0")), "halt quota");
-    for limit in ["10", "0.5", "05"] {
-        assert_eq!(words(429, body(limit)), "throttle rate_limit", "{limit}");
-    }
-}
-
-#[test]
-fn a_flat_rate_limit_of_mistral_throttles() {
-    let body = r#"{"object":"error","message":"Requests rate limit exceeded","type":"rate_limited","param":null,"code":"1300","raw_status_code":429}"#;
-    let verdict = verdict(429, body);
-    assert_eq!(word(&verdict), "throttle rate_limit");
-    assert_eq!(failure(verdict).code.as_deref(), Some("1300"));
-}
-
 // Servers without room, and headers that overrule.
 
 #[test]
 fn a_local_server_that_loads_or_queues_throttles() {
     let loading = r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#;
-    assert_eq!(words(503, loading), "throttle overloaded");
+    assert_eq!(refused(503, loading), "throttle overloaded");
     let queue = error(
         "",
         "api_error",
         "server busy, please try again. maximum pending requests exceeded",
     );
-    assert_eq!(words(503, queue), "throttle overloaded");
+    assert_eq!(refused(503, queue), "throttle overloaded");
 }
 
 #[test]
@@ -641,7 +419,7 @@ fn a_redirect_without_a_host_is_a_mismatch_too() {
         );
         assert!(!message.contains("hidden"), "{message}");
     }
-    assert_eq!(words(304, ""), "mismatch not_found");
+    assert_eq!(refused(304, ""), "mismatch not_found");
 }
 
 // Anything at all.
