@@ -253,6 +253,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_number_is_no_span() {
+        assert_eq!(seconds(f64::NAN), None);
+        assert_eq!(seconds(-0.1), None);
+        assert_eq!(seconds(f64::INFINITY), Some(LONGEST));
+    }
+
+    #[test]
     fn huge_values_are_cut_to_the_longest_wait() {
         assert_eq!(
             parse_wait("1e9", now()),

@@ -215,6 +215,32 @@ fn content_may_be_a_list_of_parts_and_thoughts_are_left_out() {
 }
 
 #[test]
+fn thoughts_are_left_out_even_where_they_are_text() {
+    let body = choice(
+        r#"{"message":{"content":[{"type":"reasoning","text":"hm"},{"type":"thinking","text":"so"},{"text":"yes"}]}}"#,
+    );
+    assert_eq!(content(body).as_deref(), Some("yes"));
+}
+
+#[test]
+fn the_content_type_and_repeated_ids_decide_nothing() {
+    for kind in [
+        "application/json",
+        "text/html",
+        "application/json; charset=latin1",
+        "",
+    ] {
+        let headers = [("content-type", kind)];
+        let verdict = with_headers(
+            200,
+            &headers,
+            r#"{"id":"","choices":[{"message":{"content":"x"}}]}"#,
+        );
+        assert_eq!(word(&verdict), "done", "{kind}");
+    }
+}
+
+#[test]
 fn content_that_is_json_instead_of_text_is_kept_as_json() {
     let body = choice(r#"{"message":{"content":{"category": "billing"}}}"#);
     assert_eq!(content(body).as_deref(), Some(r#"{"category": "billing"}"#));

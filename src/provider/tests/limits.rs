@@ -205,6 +205,16 @@ fn gemini_quota_of_zero_halts_the_run() {
 }
 
 #[test]
+fn a_limit_of_zero_that_is_no_quota_throttles() {
+    let body = error(
+        "",
+        "rate_limit_error",
+        "too many requests in flight, limit: 0",
+    );
+    assert_eq!(refused(429, body), "throttle rate_limit");
+}
+
+#[test]
 fn a_flat_rate_limit_of_mistral_throttles() {
     let body = r#"{"object":"error","message":"Requests rate limit exceeded","type":"rate_limited","param":null,"code":"1300","raw_status_code":429}"#;
     let verdict = verdict(429, body);
