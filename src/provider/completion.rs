@@ -28,7 +28,6 @@ pub(super) enum Reading {
 
 #[derive(Default)]
 struct Completion<'a> {
-    object: Raw<'a>,
     model: Raw<'a>,
     choices: List<Choice<'a>>,
     usage: Object<Figures<'a>>,
@@ -40,7 +39,6 @@ struct Completion<'a> {
 }
 
 fields!(Completion {
-    "object" => object,
     "model" => model,
     "choices" => choices,
     "usage" => usage,
