@@ -3,6 +3,20 @@
 //! Everything here is pure: no tokio, no clock, no retries, no prices. So each wire shape is a
 //! one-line synchronous test.
 
+mod body;
+mod classify;
+mod complaint;
+mod completion;
+pub mod key;
+mod lenient;
+pub mod openai;
+pub mod preset;
+mod refusal;
+pub mod retry_after;
+#[cfg(test)]
+mod tests;
+pub mod wait;
+
 use crate::words::item::Item;
 use crate::words::verdict::Verdict;
 use crate::words::wire::{Exchange, Request};
