@@ -1,5 +1,6 @@
 //! llmbatch: a batch runner for LLM calls.
 
+pub mod cli;
 pub mod engine;
 pub mod input;
 pub mod output;

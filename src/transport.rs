@@ -29,18 +29,21 @@ pub struct Http {
 }
 
 impl Http {
-    /// Makes the pool. `secret` is the key, to be struck from whatever a server echoes.
-    pub fn new(secret: Option<Bytes>) -> Result<Self, TransportError> {
-        let client = reqwest::Client::builder()
+    /// Makes the pool. `secret` is the key, to be struck from whatever a server echoes. `direct`
+    /// leaves the environment's proxies out, as for servers on this machine.
+    pub fn new(secret: Option<Bytes>, direct: bool) -> Result<Self, TransportError> {
+        let mut builder = reqwest::Client::builder()
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
             .connect_timeout(CONNECT_TIME)
             .pool_idle_timeout(IDLE_TIME)
-            .user_agent(concat!("llmbatch/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(explain)?;
+            .user_agent(concat!("llmbatch/", env!("CARGO_PKG_VERSION")));
+        if direct {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(explain)?;
         Ok(Http {
             client,
             secret: secret.filter(|secret| !secret.is_empty()),
@@ -166,7 +169,7 @@ mod tests {
 
     #[test]
     fn an_echoed_key_is_struck_from_the_body() {
-        let http = Http::new(Some(Bytes::from_static(b"sk-secret"))).unwrap();
+        let http = Http::new(Some(Bytes::from_static(b"sk-secret")), true).unwrap();
         let body = Bytes::from_static(b"Incorrect key sk-secret: sk-secret!");
         assert_eq!(http.redact(body), "Incorrect key [redacted]: [redacted]!");
         let body = Bytes::from_static(b"fine");

@@ -165,9 +165,10 @@ mod tests {
         start.elapsed()
     }
 
+    /// The bucket's tenth of a second of burst, and tokio's timer, set the tolerance.
     fn assert_about(time: Duration, seconds: f64) {
         assert!(
-            (time.as_secs_f64() - seconds).abs() < 0.05,
+            (time.as_secs_f64() - seconds).abs() < 0.15,
             "{time:?} is not {seconds} s"
         );
     }

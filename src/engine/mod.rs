@@ -76,6 +76,8 @@ pub struct Ending {
     pub complete: bool,
     /// Why the run stopped itself.
     pub halted: Option<Failure>,
+    /// Items were begun and not settled.
+    pub left_pending: bool,
 }
 
 /// What all attempts share.
@@ -175,15 +177,16 @@ impl<T: Transport> Engine<T> {
                 },
             }
         }
-        ending.complete = exhausted && shared.stop.phase() == Phase::Running;
+        ending.complete = exhausted && lives.is_empty() && !ending.left_pending;
         ending
     }
 
     async fn take_end(&self, end: Result<End, tokio::task::JoinError>, ending: &mut Ending) {
         match end {
             Ok(End::Settled(record)) => self.shared.emit(Event::Settled(record)).await,
-            Ok(End::Pending) => {}
+            Ok(End::Pending) => ending.left_pending = true,
             Ok(End::Halted(failure)) => {
+                ending.left_pending = true;
                 self.shared.stop.advance(Phase::Draining);
                 if ending.halted.is_none() {
                     self.shared.emit(Event::Halted(failure.clone())).await;

@@ -33,6 +33,22 @@ pub enum Entry {
     Bad(BadLine),
 }
 
+impl Entry {
+    pub fn id(&self) -> &ItemId {
+        match self {
+            Entry::Item(item) => &item.id,
+            Entry::Bad(line) => &line.id,
+        }
+    }
+
+    pub fn index(&self) -> u64 {
+        match self {
+            Entry::Item(item) => item.index,
+            Entry::Bad(line) => line.index,
+        }
+    }
+}
+
 /// Reads a stream's lines one by one into entries.
 pub struct Reader<'d, R> {
     lines: Lines<R>,

@@ -29,6 +29,17 @@ impl ApiKey {
         Ok(ApiKey(text))
     }
 
+    /// Returns the secret itself, for code that must recognize it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the last two characters of a key that is long enough to give them away, so that
+    /// its owner can tell which one it is.
+    pub fn ending(&self) -> Option<&str> {
+        (self.0.len() >= 16).then(|| &self.0[self.0.len() - 2..])
+    }
+
     /// Returns the header value that carries the key behind `scheme`, marked as secret.
     pub(super) fn header(&self, scheme: &str) -> HeaderValue {
         let mut value = HeaderValue::try_from(format!("{scheme}{}", self.0))

@@ -7,7 +7,8 @@
 use std::fmt;
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
 
 use super::Provider;
 use super::body::Rename;
@@ -24,7 +25,7 @@ const MAX_COMPLETION_TOKENS: &str = "max_completion_tokens";
 /// An endpoint that speaks OpenAI's chat completions.
 pub struct OpenAi {
     preset: &'static Preset,
-    url: Uri,
+    url: Url,
     headers: HeaderMap,
     output_limit: Option<Rename>,
     seed: Option<Rename>,
@@ -66,7 +67,7 @@ impl OpenAi {
     }
 
     /// Returns the address that every request goes to.
-    pub fn url(&self) -> &Uri {
+    pub fn url(&self) -> &Url {
         &self.url
     }
 
@@ -107,7 +108,7 @@ impl Provider for OpenAi {
 }
 
 /// Joins the base URL and the route, in front of the query string if there is one.
-fn chat_url(base_url: &str) -> Result<Uri, BadBaseUrl> {
+fn chat_url(base_url: &str) -> Result<Url, BadBaseUrl> {
     let base_url = base_url.trim();
     check(base_url)?;
     let (path, query) = match base_url.split_once('?') {
@@ -133,10 +134,10 @@ fn check(base_url: &str) -> Result<(), BadBaseUrl> {
     if rest.is_empty() || rest.starts_with(['/', '?', ':']) {
         return Err(BadBaseUrl::NoHost);
     }
-    base_url.parse::<Uri>().map(|_| ()).map_err(unreadable)
+    base_url.parse::<Url>().map(|_| ()).map_err(unreadable)
 }
 
-fn unreadable(error: http::uri::InvalidUri) -> BadBaseUrl {
+fn unreadable(error: url::ParseError) -> BadBaseUrl {
     BadBaseUrl::Unreadable(error.to_string())
 }
 
@@ -193,6 +194,7 @@ mod tests {
             metadata: None,
             prompt_tokens: None,
             max_output: None,
+            expects_json: false,
         }
     }
 

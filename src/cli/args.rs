@@ -1,0 +1,220 @@
+//! Flags exactly as typed.                                                    [the only clap]
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "llmbatch",
+    version,
+    about = "Run a file of LLM calls: bounded, durable, resumable.",
+    after_help = "Try it without a key:\n  llmbatch run examples/tickets.jsonl --prompt-file examples/classify.txt --simulate",
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ask every item of a file, and write one row for each
+    Run(Box<RunArgs>),
+    /// Check a file as `run` would, and list every bad line
+    Validate(ValidateArgs),
+    /// Serve a made-up model on this machine, with limits and faults
+    Simulate(SimulateArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Try it without a key:\n  llmbatch run examples/tickets.jsonl --prompt-file examples/classify.txt --simulate\n\nExit codes: 0 every item has a result, 1 the output could not be written,\n2 bad usage or input (nothing was sent), 3 some items are in the errors file,\n4 stopped by a guard (key, quota, outage), 130/143 interrupted; --resume continues"
+)]
+pub struct RunArgs {
+    /// JSONL file of items, or - for standard input
+    pub input: PathBuf,
+
+    #[command(flatten)]
+    pub shape: ShapeArgs,
+
+    /// Run only the first N items of the input
+    #[arg(long, value_name = "N", help_heading = "Input")]
+    pub limit: Option<u64>,
+    /// Put bad lines into the errors file and run the others
+    #[arg(long, help_heading = "Input")]
+    pub skip_invalid: bool,
+
+    /// Results file, or - for standard output [default: INPUT.results.jsonl]
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+    /// Go on where an earlier run of this output ended
+    #[arg(long, conflicts_with = "overwrite", help_heading = "Output")]
+    pub resume: bool,
+    /// Start over; the old output is lost
+    #[arg(long, help_heading = "Output")]
+    pub overwrite: bool,
+    /// With --resume: ask items of this status again
+    #[arg(
+        long,
+        value_name = "STATUS",
+        value_enum,
+        value_delimiter = ',',
+        requires = "resume",
+        help_heading = "Output"
+    )]
+    pub retry: Vec<RetryStatus>,
+    /// With --resume: accept another model, template or parameter than before
+    #[arg(long, requires = "resume", help_heading = "Output")]
+    pub allow_changes: bool,
+    /// Form of the results file
+    #[arg(long, value_enum, default_value_t = FormatArg::Native, help_heading = "Output")]
+    pub format: FormatArg,
+    /// Leave the raw response out of the rows
+    #[arg(long, help_heading = "Output")]
+    pub lean: bool,
+    /// Write the checkpoint after N rows, once a second at most
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Output")]
+    pub checkpoint_every: u64,
+
+    /// Known endpoint: openai, azure, gemini, mistral, groq, together, fireworks, openrouter,
+    /// deepseek, ollama, vllm or llamacpp
+    #[arg(long, value_name = "NAME", help_heading = "Endpoint")]
+    pub provider: Option<String>,
+    /// Base URL, taken literally; /chat/completions is added [env: OPENAI_BASE_URL]
+    #[arg(long, value_name = "URL", help_heading = "Endpoint")]
+    pub base_url: Option<String>,
+    /// Environment variable that holds the key [default: the provider's, OPENAI_API_KEY]
+    #[arg(long, value_name = "NAME", help_heading = "Endpoint")]
+    pub api_key_env: Option<String>,
+    /// File that holds the key
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "api_key_env",
+        help_heading = "Endpoint"
+    )]
+    pub api_key_file: Option<PathBuf>,
+    /// Ask a simulator inside this process instead, e.g. --simulate=latency=50ms,429=0.05
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["provider", "base_url", "api_key_env", "api_key_file"], help_heading = "Endpoint")]
+    pub simulate: Option<String>,
+
+    /// Requests in flight at a time [default: 64, fewer for small local servers]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Limits")]
+    pub concurrency: Option<u32>,
+    /// Requests a minute
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub rpm: Option<u32>,
+    /// Tokens a minute, prompt and answer together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
+    pub tpm: Option<u32>,
+    /// Attempts after the first, for failures of an item
+    #[arg(long, value_name = "N", default_value_t = 5, help_heading = "Limits")]
+    pub max_retries: u32,
+    /// Seconds that a whole attempt may take
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 60.0,
+        help_heading = "Limits"
+    )]
+    pub timeout: f64,
+
+    /// How to show progress on standard error
+    #[arg(long, value_enum, default_value_t = ProgressArg::Auto, help_heading = "Reporting")]
+    pub progress: ProgressArg,
+    /// Print the closing summary as JSON on standard output
+    #[arg(long, help_heading = "Reporting")]
+    pub json: bool,
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "verbose", help_heading = "Reporting")]
+    pub quiet: bool,
+    /// Also tell of every retry and every push-back
+    #[arg(short, long, help_heading = "Reporting")]
+    pub verbose: bool,
+}
+
+/// What turns lines into requests; the same for `run` and `validate`.
+#[derive(Debug, Args)]
+pub struct ShapeArgs {
+    /// Model for lines that name none
+    #[arg(short, long, value_name = "NAME", help_heading = "Input")]
+    pub model: Option<String>,
+    /// Make each line a record that fills this template, e.g. 'Classify: {{ text }}'
+    #[arg(
+        long,
+        value_name = "TEMPLATE",
+        conflicts_with = "prompt_file",
+        help_heading = "Input"
+    )]
+    pub prompt: Option<String>,
+    /// Read that template from a file
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
+    pub prompt_file: Option<PathBuf>,
+    /// System prompt (a template too) for lines that have none
+    #[arg(long, value_name = "TEXT", help_heading = "Input")]
+    pub system: Option<String>,
+    /// Limit of an answer's tokens, for lines that set none
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Input")]
+    pub max_tokens: Option<u64>,
+    /// Sampling temperature, for lines that set none
+    #[arg(long, value_name = "X", help_heading = "Input")]
+    pub temperature: Option<f64>,
+    /// Any other request parameter, for lines that do not set it; may be repeated
+    #[arg(long, value_name = "KEY=JSON", help_heading = "Input")]
+    pub param: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// JSONL file of items, or - for standard input
+    pub input: PathBuf,
+
+    #[command(flatten)]
+    pub shape: ShapeArgs,
+
+    /// Print the findings as JSON on standard output
+    #[arg(long, help_heading = "Reporting")]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "SPEC is a comma-separated list, for instance latency=50ms,rpm=600,429=0.02,stall=0.01.\nKeys: seed, latency, latency-p99, rpm, tpm, max-in-flight, output-tokens.\nFaults, each with a rate from 0 to 1: 429, 500, 503, reset, stall, truncated, html, bad-json,\nempty-choices, content-filter, no-usage. GET /sim/stats counts what happened."
+)]
+pub struct SimulateArgs {
+    /// Port on 127.0.0.1; 0 takes a free one
+    #[arg(long, value_name = "P", default_value_t = 8080)]
+    pub port: u16,
+    /// How it behaves
+    #[arg(value_name = "SPEC", default_value = "")]
+    pub spec: String,
+    /// Refuse any other key
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "Environment variable with the only key to accept [default: any key]"
+    )]
+    pub api_key_env: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RetryStatus {
+    Filtered,
+    Rejected,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    Native,
+    Openai,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressArg {
+    Auto,
+    Bar,
+    Log,
+    Json,
+    None,
+}

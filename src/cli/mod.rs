@@ -1,0 +1,89 @@
+//! The shell: one function for each subcommand, which makes the rooms and connects them.
+//!
+//! The only composer: every room gets its own settings from here, and knows no flags.
+
+mod args;
+mod progress;
+mod refusal;
+mod run;
+mod settings;
+mod signals;
+mod simulate;
+mod summary;
+mod terminal;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use refusal::Refusal;
+
+/// How the program ends, as scripts see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Every item has a result.
+    Done,
+    /// Internal error, or the output could not be written.
+    Failed,
+    /// Usage, configuration or input error; no request was made.
+    Refused,
+    /// Finished; some items are in the errors file.
+    SomeErrors,
+    /// Stopped early by a guard; `--resume` continues.
+    Guarded,
+    /// Interrupted by this signal; `--resume` continues.
+    Interrupted { signal: u8 },
+}
+
+impl Exit {
+    /// Returns the number that the shell sees.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Refused => 2,
+            Exit::SomeErrors => 3,
+            Exit::Guarded => 4,
+            Exit::Interrupted { signal } => 128 + signal,
+        }
+    }
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors, and a closed pipe is no reason to panic.
+            let code = if error.use_stderr() {
+                Exit::Refused
+            } else {
+                Exit::Done
+            };
+            let _ = error.print();
+            return code.code().into();
+        }
+    };
+    let outcome = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Validate(args) => validate::validate(&args),
+        Command::Simulate(args) => simulate::simulate(&args),
+    };
+    outcome.unwrap_or_else(|error| report(&error)).code().into()
+}
+
+/// Prints an error as a person wants to read it, and says which exit it means.
+fn report(error: &anyhow::Error) -> Exit {
+    match error.downcast_ref::<Refusal>() {
+        Some(refusal) => {
+            terminal::error(&refusal.what, refusal.hint.as_deref());
+            Exit::Refused
+        }
+        None => {
+            terminal::error(&format!("{error:#}"), None);
+            Exit::Failed
+        }
+    }
+}

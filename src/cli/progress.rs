@@ -1,0 +1,330 @@
+//! Progress on standard error: a bar, plain lines, or JSON.              [the only indicatif]
+
+use std::collections::VecDeque;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use super::args::ProgressArg;
+use super::summary::Tally;
+use super::terminal;
+use crate::words::event::{Event, Gauges, WaitReason};
+use crate::words::human::{duration, printable, thousands};
+use crate::words::record::ErrorStatus;
+
+/// Rates are means over this time.
+const RATE_WINDOW: Duration = Duration::from_secs(60);
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    Bar,
+    Log,
+    Json,
+    Silent,
+}
+
+impl Style {
+    /// Chooses: a bar on a terminal, plain lines elsewhere.
+    pub fn choose(typed: ProgressArg, quiet: bool) -> Self {
+        match typed {
+            _ if quiet => Style::Silent,
+            ProgressArg::None => Style::Silent,
+            ProgressArg::Bar => Style::Bar,
+            ProgressArg::Log => Style::Log,
+            ProgressArg::Json => Style::Json,
+            ProgressArg::Auto if std::io::stderr().is_terminal() => Style::Bar,
+            ProgressArg::Auto => Style::Log,
+        }
+    }
+
+    fn interval(self) -> Duration {
+        match self {
+            Style::Bar => Duration::from_millis(100),
+            Style::Json => Duration::from_secs(1),
+            Style::Log => Duration::from_secs(30),
+            Style::Silent => Duration::from_secs(3600),
+        }
+    }
+}
+
+/// What was counted at a moment.
+struct Sample {
+    at: Instant,
+    sent: u64,
+    tokens: u64,
+    settled: u64,
+}
+
+/// Figures of the recent past.
+struct Rates {
+    requests_per_minute: f64,
+    tokens_per_minute: f64,
+    items_per_second: f64,
+}
+
+/// Shows how a run is going.
+pub struct Progress {
+    style: Style,
+    verbose: bool,
+    bar: ProgressBar,
+    gauges: Arc<Gauges>,
+    /// Items to be done in this run, if the input can be counted.
+    total: Option<u64>,
+    samples: VecDeque<Sample>,
+    next: Instant,
+}
+
+impl Progress {
+    pub fn new(style: Style, verbose: bool, total: Option<u64>, gauges: Arc<Gauges>) -> Self {
+        let bar = match style {
+            Style::Bar => {
+                ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10))
+            }
+            _ => ProgressBar::hidden(),
+        };
+        let template = match total {
+            Some(_) => "{spinner} {prefix}  {wide_bar}  {msg}",
+            None => "{spinner} {prefix}  {msg}",
+        };
+        bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
+        let now = Instant::now();
+        let start = Sample {
+            at: now,
+            sent: 0,
+            tokens: 0,
+            settled: 0,
+        };
+        Progress {
+            style,
+            verbose,
+            bar,
+            gauges,
+            total,
+            samples: VecDeque::from([start]),
+            next: now + style.interval(),
+        }
+    }
+
+    /// Returns when the next showing is due.
+    pub fn due(&self) -> Instant {
+        self.next
+    }
+
+    /// Tells of single events where the user asked for it, and of pauses always.
+    pub fn hear(&mut self, event: &Event) {
+        if let Event::Halted(failure) = event {
+            self.note(&format!("stopping: {}", failure.message));
+        }
+        if !self.verbose {
+            return;
+        }
+        match event {
+            Event::Retried {
+                id, failure, delay, ..
+            } => self.note(&format!(
+                "{id}: {}, again in {}: {}",
+                failure.kind.words(),
+                duration(*delay),
+                failure.message
+            )),
+            Event::Throttled { id, failure } => {
+                self.note(&format!(
+                    "{id}: pushed back ({}): {}",
+                    failure.kind.words(),
+                    failure.message
+                ));
+            }
+            Event::Paused { wait, failure } => {
+                self.note(&format!(
+                    "all requests pause for {} ({})",
+                    duration(*wait),
+                    failure.kind.words()
+                ));
+            }
+            Event::Settled(_) | Event::Halted(_) => {}
+        }
+    }
+
+    /// Returns a way to write notes from other tasks.
+    pub fn sink(&self) -> NoteSink {
+        NoteSink {
+            style: self.style,
+            bar: self.bar.clone(),
+        }
+    }
+
+    fn note(&self, text: &str) {
+        self.sink().note(text);
+    }
+
+    /// Shows the state of things if it is time to.
+    pub fn show(&mut self, tally: &Tally, now: Instant) {
+        if now < self.next {
+            return;
+        }
+        self.next = now + self.style.interval();
+        let rates = self.rates(tally, now);
+        match self.style {
+            Style::Bar => self.draw(tally, &rates),
+            Style::Log => terminal::line(&self.log_line(tally, &rates)),
+            Style::Json => terminal::line(&self.json_line(tally, &rates)),
+            Style::Silent => {}
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn rates(&mut self, tally: &Tally, now: Instant) -> Rates {
+        let sample = Sample {
+            at: now,
+            sent: self.gauges.sent.value(),
+            tokens: self.gauges.tokens.value(),
+            settled: tally.settled(),
+        };
+        while self.samples.len() > 1 && now - self.samples[0].at > RATE_WINDOW {
+            self.samples.pop_front();
+        }
+        let first = self.samples.front().unwrap_or(&sample);
+        let seconds = (now - first.at).as_secs_f64().max(0.1);
+        let rates = Rates {
+            requests_per_minute: (sample.sent - first.sent) as f64 * 60.0 / seconds,
+            tokens_per_minute: sample.tokens.saturating_sub(first.tokens) as f64 * 60.0 / seconds,
+            items_per_second: (sample.settled - first.settled) as f64 / seconds,
+        };
+        // Ten samples a second would be more than the window needs.
+        if self
+            .samples
+            .back()
+            .is_none_or(|last| now - last.at >= Duration::from_millis(500))
+        {
+            self.samples.push_back(sample);
+        }
+        rates
+    }
+
+    fn eta(&self, tally: &Tally, rates: &Rates) -> Option<Duration> {
+        let left = self.total?.saturating_sub(tally.settled());
+        (rates.items_per_second > 0.0)
+            .then(|| Duration::from_secs_f64(left as f64 / rates.items_per_second))
+    }
+
+    fn draw(&self, tally: &Tally, rates: &Rates) {
+        let done = tally.settled();
+        self.bar.set_position(done);
+        let of = match self.total {
+            Some(total) => {
+                let percent = if total == 0 { 100 } else { done * 100 / total };
+                format!("{}/{}  {percent}%", thousands(done), thousands(total))
+            }
+            None => thousands(done),
+        };
+        self.bar.set_prefix(of);
+        let eta = match self.eta(tally, rates) {
+            Some(eta) => format!("eta {}", duration(eta)),
+            None => "eta –".to_owned(),
+        };
+        let mut message = format!("{eta}\n  {}\n  {}", self.pace(rates), outcomes(tally));
+        if let Some(waiting) = self.waiting() {
+            message.push_str(&format!("\n  {}", printable(&waiting)));
+        }
+        self.bar.set_message(message);
+        self.bar.tick();
+    }
+
+    fn pace(&self, rates: &Rates) -> String {
+        let mut pace = format!("{} req/min", thousands(rates.requests_per_minute as u64));
+        if rates.tokens_per_minute > 0.0 {
+            pace.push_str(&format!(
+                "  {} tok/min",
+                thousands(rates.tokens_per_minute as u64)
+            ));
+        }
+        let in_flight = thousands(self.gauges.in_flight.value());
+        format!("{pace}   {in_flight} in flight")
+    }
+
+    fn waiting(&self) -> Option<String> {
+        let waiting = self.gauges.waiting()?;
+        let left = waiting.until.saturating_duration_since(Instant::now());
+        Some(match waiting.reason {
+            WaitReason::RequestsPerMinute => "waiting for RPM (requests per minute)".to_owned(),
+            WaitReason::TokensPerMinute => "waiting for TPM (tokens per minute)".to_owned(),
+            WaitReason::Paused(why) => format!("paused {}: {why}", duration(left)),
+        })
+    }
+
+    fn log_line(&self, tally: &Tally, rates: &Rates) -> String {
+        let done = tally.settled();
+        let of = match self.total {
+            Some(total) => format!("{} of {} items", thousands(done), thousands(total)),
+            None => format!("{} items", thousands(done)),
+        };
+        let mut parts = vec![of, outcomes(tally), self.pace(rates)];
+        parts.extend(
+            self.eta(tally, rates)
+                .map(|eta| format!("eta {}", duration(eta))),
+        );
+        parts.extend(self.waiting());
+        parts.join("   ")
+    }
+
+    fn json_line(&self, tally: &Tally, rates: &Rates) -> String {
+        json!({
+            "event": "progress",
+            "done": tally.settled(),
+            "total": self.total,
+            "ok": tally.ok,
+            "errors": tally.failed(),
+            "retries": tally.retries,
+            "push_backs": tally.push_backs,
+            "in_flight": self.gauges.in_flight.value(),
+            "backing_off": self.gauges.backing_off.value(),
+            "requests_per_minute": rates.requests_per_minute,
+            "tokens_per_minute": rates.tokens_per_minute,
+            "eta_seconds": self.eta(tally, rates).map(|eta| eta.as_secs_f64()),
+            "waiting": self.waiting(),
+        })
+        .to_string()
+    }
+}
+
+/// Writes lines above the bar.
+#[derive(Clone)]
+pub struct NoteSink {
+    style: Style,
+    bar: ProgressBar,
+}
+
+impl NoteSink {
+    pub fn note(&self, text: &str) {
+        match self.style {
+            Style::Silent => {}
+            Style::Json => terminal::line(&json!({"event": "note", "text": text}).to_string()),
+            _ => self.bar.suspend(|| terminal::line(text)),
+        }
+    }
+}
+
+/// Counts by outcome: `ok 23,790   filtered 41   failed 15   retries 212`.
+fn outcomes(tally: &Tally) -> String {
+    let mut parts = vec![format!("ok {}", thousands(tally.ok))];
+    for status in ErrorStatus::ALL {
+        if let Some(number) = tally.errors.get(&status) {
+            parts.push(format!("{} {}", status.word(), thousands(*number)));
+        }
+    }
+    if tally.retries > 0 {
+        parts.push(format!("retries {}", thousands(tally.retries)));
+    }
+    if tally.push_backs > 0 {
+        parts.push(format!("push-backs {}", thousands(tally.push_backs)));
+    }
+    parts.join("   ")
+}
