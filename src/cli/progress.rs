@@ -220,7 +220,7 @@ impl Progress {
         self.bar.set_position(done);
         let of = match self.total {
             Some(total) => {
-                let percent = if total == 0 { 100 } else { done * 100 / total };
+                let percent = (done * 100).checked_div(total).unwrap_or(100);
                 format!("{}/{}  {percent}%", thousands(done), thousands(total))
             }
             None => thousands(done),

@@ -221,7 +221,7 @@ fn place(settings: &RunSettings, census: &Census, finished: &mut Finished) -> Re
     let cannot = |error| unreadable(input, &error);
     let mut reader =
         Reader::open(input, &settings.defaults, census.repeats.clone()).map_err(cannot)?;
-    while let Some(entry) = reader.next().map_err(cannot)? {
+    while let Some(entry) = reader.next_entry().map_err(cannot)? {
         finished.place(entry.index(), entry.id());
     }
     finished.all_placed();
@@ -377,7 +377,7 @@ fn pass_on<R: BufRead>(
     let counts_tokens = settings.engine.tpm.is_some();
     let mut fed = Fed::default();
     while settings.limit.is_none_or(|limit| fed.entries < limit)
-        && let Some(mut entry) = reader.next()?
+        && let Some(mut entry) = reader.next_entry()?
     {
         fed.entries += 1;
         let row = job.finished.row(entry.index(), entry.id());

@@ -35,7 +35,7 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// Returns the next line with its 1-based number, or `None` at the end.
-    pub fn next(&mut self) -> io::Result<Option<(u64, Line<'_>)>> {
+    pub fn next_line(&mut self) -> io::Result<Option<(u64, Line<'_>)>> {
         self.buffer.clear();
         let mut length = 0u64;
         loop {
@@ -88,7 +88,7 @@ mod tests {
     fn all(input: &[u8]) -> Vec<(u64, Option<String>)> {
         let mut lines = Lines::new(io::BufReader::with_capacity(7, input));
         let mut found = Vec::new();
-        while let Some((number, line)) = lines.next().unwrap() {
+        while let Some((number, line)) = lines.next_line().unwrap() {
             found.push(match line {
                 Line::Text(text) => (number, Some(String::from_utf8(text.to_vec()).unwrap())),
                 Line::TooLong { .. } => (number, None),
@@ -116,9 +116,9 @@ mod tests {
         let too_long = Line::TooLong {
             bytes: MAX_LINE as u64 + 1,
         };
-        assert_eq!(lines.next().unwrap(), Some((1, too_long)));
-        assert_eq!(lines.next().unwrap(), Some((2, Line::Text(b"next"))));
-        assert_eq!(lines.next().unwrap(), None);
+        assert_eq!(lines.next_line().unwrap(), Some((1, too_long)));
+        assert_eq!(lines.next_line().unwrap(), Some((2, Line::Text(b"next"))));
+        assert_eq!(lines.next_line().unwrap(), None);
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
         input.push(b'\n');
         let mut lines = Lines::new(&input[..]);
         assert_eq!(
-            lines.next().unwrap(),
+            lines.next_line().unwrap(),
             Some((1, Line::Text(&input[..MAX_LINE])))
         );
     }
@@ -136,7 +136,7 @@ mod tests {
     fn the_hash_covers_every_byte() {
         let digest = |input: &[u8]| {
             let mut lines = Lines::new(io::BufReader::with_capacity(3, input));
-            while lines.next().unwrap().is_some() {}
+            while lines.next_line().unwrap().is_some() {}
             lines.digest()
         };
         assert_eq!(digest(b"a\nb\n"), digest(b"a\nb\n"));

@@ -83,9 +83,9 @@ impl<'d, R: BufRead> Reader<'d, R> {
     }
 
     /// Returns the next entry, or `None` at the end; blank lines are passed over.
-    pub fn next(&mut self) -> io::Result<Option<Entry>> {
+    pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let (line, claim, shaped) = loop {
-            let Some((number, line)) = self.lines.next()? else {
+            let Some((number, line)) = self.lines.next_line()? else {
                 return Ok(None);
             };
             if let Some((claim, shaped)) = read_line(line, self.defaults) {
@@ -202,7 +202,7 @@ pub fn check(path: &Path, defaults: &Defaults, keep: usize) -> io::Result<Census
     let mut census = Census::default();
     let mut fingerprints = Vec::new();
     let mut findings = Findings::new(keep);
-    while let Some((number, line)) = lines.next()? {
+    while let Some((number, line)) = lines.next_line()? {
         let Some((claim, shaped)) = read_line(line, defaults) else {
             continue;
         };
@@ -236,7 +236,7 @@ fn find_duplicates(
 ) -> io::Result<()> {
     let mut lines = Lines::new(BufReader::with_capacity(READ_BUFFER, File::open(path)?));
     let mut identities = Identities::watching(repeats.clone());
-    while let Some((number, line)) = lines.next()? {
+    while let Some((number, line)) = lines.next_line()? {
         let Some((claim, shaped)) = read_line(line, defaults) else {
             continue;
         };

@@ -27,14 +27,14 @@ fn read(content: &[u8]) -> Vec<Entry> {
     let mut reader = Reader::open(file.path(), &defaults, census.repeats).unwrap();
     let mut stream = Reader::streaming(content, &defaults);
     let mut entries = Vec::new();
-    while let Some(entry) = reader.next().unwrap() {
+    while let Some(entry) = reader.next_entry().unwrap() {
         assert_eq!(
             format!("{entry:?}"),
-            format!("{:?}", stream.next().unwrap().unwrap())
+            format!("{:?}", stream.next_entry().unwrap().unwrap())
         );
         entries.push(entry);
     }
-    assert!(stream.next().unwrap().is_none());
+    assert!(stream.next_entry().unwrap().is_none());
     entries
 }
 
