@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::args::ProgressArg;
 use super::summary::Tally;
-use super::terminal;
+use super::terminal::{self, QuietEcho};
 use crate::words::event::{Event, Gauges, WaitReason};
-use crate::words::human::{duration, printable, thousands};
+use crate::words::human::{count, duration, printable, thousands};
 use crate::words::record::ErrorStatus;
 
 /// Rates are means over this time.
@@ -71,6 +71,8 @@ pub struct Progress {
     style: Style,
     verbose: bool,
     bar: ProgressBar,
+    /// Held while a bar stands.
+    echo: Option<QuietEcho>,
     gauges: Arc<Gauges>,
     /// Items to be done in this run, if the input can be counted.
     total: Option<u64>,
@@ -102,6 +104,7 @@ impl Progress {
             style,
             verbose,
             bar,
+            echo: (style == Style::Bar).then(QuietEcho::start).flatten(),
             gauges,
             total,
             samples: VecDeque::from([start]),
@@ -116,8 +119,13 @@ impl Progress {
 
     /// Tells of single events where the user asked for it, and of pauses always.
     pub fn hear(&mut self, event: &Event) {
-        if let Event::Halted(failure) = event {
-            self.note(&format!("stopping: {}", failure.message));
+        // The closing error says why; this says what the run still waits for.
+        let in_flight = self.gauges.in_flight.value();
+        if matches!(event, Event::Halted(_)) && in_flight > 0 {
+            let calls = count(in_flight, "call");
+            self.note(&format!(
+                "stopping: waiting for {calls} in flight, which may be paid for"
+            ));
         }
         if !self.verbose {
             return;
@@ -177,8 +185,9 @@ impl Progress {
     }
 
     /// Takes the bar away.
-    pub fn finish(&self) {
+    pub fn finish(&mut self) {
         self.bar.finish_and_clear();
+        self.echo = None;
     }
 
     fn rates(&mut self, tally: &Tally, now: Instant) -> Rates {

@@ -4,10 +4,10 @@
 //! hears the events: it records, counts and shows them.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -40,14 +40,19 @@ use crate::words::verdict::{Failure, FailureKind};
 
 /// Findings shown where a run is refused.
 const SHOWN_FINDINGS: usize = 20;
-/// Read ahead of the engine's window: just enough that it never waits for the reader.
-const READ_AHEAD: usize = 16;
+/// Entries that the reader hands over at a time, at most.
+const BATCH: usize = 32;
+/// Batches read ahead of the engine's window: just enough that it never waits for the reader.
+const READ_AHEAD: usize = 2;
 /// Events between the engine and the disk; when it is full, the engine waits.
 const EVENT_QUEUE: usize = 1024;
+/// How long events gather before they are heard. Answers are in memory only for this time.
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// Runs a file.
 pub fn run(args: &RunArgs) -> Result<Exit> {
     let started = Instant::now();
+    look_at_input(&args.input)?;
     let settings = RunSettings::from_args(args)?;
     if settings.mode == StartMode::New {
         output::refuse_existing(&settings.paths).map_err(explain)?;
@@ -121,18 +126,22 @@ fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
 
+/// Refuses an input that cannot be one before anything else is asked of the user.
+fn look_at_input(input: &Path) -> Result<()> {
+    if !is_stdin(input) {
+        let metadata = std::fs::metadata(input).map_err(|error| unreadable(input, &error))?;
+        if metadata.is_dir() {
+            return Err(Refusal::new(format!("the input {} is a folder", input.display())).into());
+        }
+    }
+    Ok(())
+}
+
 /// Checks a regular file whole; anything else can be read only once, so its bad lines are found
 /// on the way.
 fn take_census(settings: &RunSettings) -> Result<Option<Census>> {
     let input = &settings.input;
-    if is_stdin(input) {
-        return Ok(None);
-    }
-    let metadata = std::fs::metadata(input).map_err(|error| unreadable(input, &error))?;
-    if metadata.is_dir() {
-        return Err(Refusal::new(format!("the input {} is a folder", input.display())).into());
-    }
-    if !metadata.is_file() {
+    if is_stdin(input) || !input.is_file() {
         return Ok(None);
     }
     let census = check(input, &settings.defaults, SHOWN_FINDINGS)?;
@@ -265,7 +274,7 @@ fn drive(
     progress: Progress,
     gauges: Arc<Gauges>,
 ) -> Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
@@ -287,8 +296,11 @@ fn drive(
             tally: Tally::default(),
             stop,
         };
-        let handle = runtime.handle().clone();
-        move || handle.block_on(hub.listen(events))
+        let clock = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .context("failed to start the runtime")?;
+        move || clock.block_on(hub.listen(events))
     });
     let ending = runtime.block_on(engine.run(entries));
     let (tally, recorded) = hub
@@ -345,7 +357,7 @@ fn connect(settings: &RunSettings, runtime: &Runtime) -> Result<(Arc<dyn Provide
 
 /// Reads the input and passes on what is not finished, until the end, the limit, or the engine
 /// takes no more.
-fn feed(job: &Job, entries: &mpsc::Sender<Entry>) -> Result<()> {
+fn feed(job: &Job, entries: &mpsc::Sender<Vec<Entry>>) -> Result<()> {
     let Job {
         settings, repeats, ..
     } = job;
@@ -354,49 +366,62 @@ fn feed(job: &Job, entries: &mpsc::Sender<Entry>) -> Result<()> {
         Some(repeats) => Reader::open(&settings.input, defaults, repeats.clone())
             .and_then(|reader| pass_on(reader, job, entries)),
         None if is_stdin(&settings.input) => {
-            let stdin = BufReader::new(std::io::stdin());
-            pass_on(Reader::streaming(stdin, defaults), job, entries)
+            pass_on(Reader::streaming(std::io::stdin(), defaults), job, entries)
         }
-        None => File::open(&settings.input).and_then(|file| {
-            pass_on(
-                Reader::streaming(BufReader::new(file), defaults),
-                job,
-                entries,
-            )
-        }),
+        None => File::open(&settings.input)
+            .and_then(|file| pass_on(Reader::streaming(file, defaults), job, entries)),
     };
     Ok(result.map_err(|error| unreadable(&settings.input, &error))?)
 }
 
-fn pass_on<R: BufRead>(
+fn pass_on<R: Read>(
     mut reader: Reader<'_, R>,
     job: &Job,
-    entries: &mpsc::Sender<Entry>,
+    entries: &mpsc::Sender<Vec<Entry>>,
 ) -> std::io::Result<()> {
     let settings = &job.settings;
     let counts_tokens = settings.engine.tpm.is_some();
     let mut fed = Fed::default();
+    let mut batch = Vec::with_capacity(BATCH);
     while settings.limit.is_none_or(|limit| fed.entries < limit)
         && let Some(mut entry) = reader.next_entry()?
     {
         fed.entries += 1;
-        let row = job.finished.row(entry.index(), entry.id());
-        fed.results_before += u64::from(row == Some(FinalRow::Result));
-        fed.errors_before += u64::from(row == Some(FinalRow::Error));
-        *job.fed
-            .lock()
-            .expect("no code panics while it holds this lock") = fed;
-        if row.is_some() {
-            continue;
+        match job.finished.row(entry.index(), entry.id()) {
+            Some(FinalRow::Result) => fed.results_before += 1,
+            Some(FinalRow::Error) => fed.errors_before += 1,
+            None => {
+                if let (true, Entry::Item(item)) = (counts_tokens, &mut entry) {
+                    item.prompt_tokens = Some(Encoding::of(&item.model).count_chat(&item.body));
+                }
+                batch.push(entry);
+            }
         }
-        if let (true, Entry::Item(item)) = (counts_tokens, &mut entry) {
-            item.prompt_tokens = Some(Encoding::of(&item.model).count_chat(&item.body));
-        }
-        if entries.blocking_send(entry).is_err() {
-            break;
+        // What is read must not wait for a line that is still being written.
+        if (batch.len() == BATCH || reader.may_wait()) && !hand_over(&mut batch, entries, job, fed)
+        {
+            return Ok(());
         }
     }
+    hand_over(&mut batch, entries, job, fed);
     Ok(())
+}
+
+/// Passes a batch to the engine; false where it takes no more.
+fn hand_over(
+    batch: &mut Vec<Entry>,
+    entries: &mpsc::Sender<Vec<Entry>>,
+    job: &Job,
+    fed: Fed,
+) -> bool {
+    *job.fed
+        .lock()
+        .expect("no code panics while it holds this lock") = fed;
+    if batch.is_empty() {
+        return !entries.is_closed();
+    }
+    let full = std::mem::replace(batch, Vec::with_capacity(BATCH));
+    entries.blocking_send(full).is_ok()
 }
 
 /// The listener: records, counts and shows events.
@@ -436,6 +461,8 @@ impl Hub {
                 break;
             }
             self.progress.show(&self.tally, Instant::now());
+            // Let a few events gather: being woken for each one would cost more than hearing it.
+            tokio::time::sleep(GATHERING).await;
         }
         self.progress.finish();
         let recorded = match failure {

@@ -184,8 +184,12 @@ impl Permit {
             reserved,
             ..
         } = &self;
-        if let (Spent::Nothing, Some(requests)) = (spent, &admission.requests) {
-            requests.give_back(1);
+        if spent == Spent::Nothing {
+            admission.gauges.sent.subtract(1);
+            admission
+                .requests
+                .iter()
+                .for_each(|bucket| bucket.give_back(1));
         }
         let used = match spent {
             Spent::Tokens(used) => used,

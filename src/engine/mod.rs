@@ -148,15 +148,23 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    /// Runs until the entries end or the switch is thrown.
-    pub async fn run(self, mut entries: mpsc::Receiver<Entry>) -> Ending {
+    /// Runs until the entries end or the switch is thrown. Entries come in small batches, since
+    /// waking the reader for every single one would cost more than reading it.
+    pub async fn run(self, mut batches: mpsc::Receiver<Vec<Entry>>) -> Ending {
         let shared = &self.shared;
         let window = window(shared.settings.concurrency);
         let mut lives = JoinSet::new();
         let mut ending = Ending::default();
+        let mut batch = Vec::new().into_iter();
         let mut exhausted = false;
         loop {
             let running = shared.stop.phase() == Phase::Running;
+            while running
+                && lives.len() < window
+                && let Some(entry) = batch.next()
+            {
+                self.begin(entry, &mut lives).await;
+            }
             let wants_more = running && !exhausted && lives.len() < window;
             if lives.is_empty() && !wants_more {
                 break;
@@ -165,20 +173,29 @@ impl<T: Transport> Engine<T> {
                 () = shared.stop.reached(Phase::Aborting) => break,
                 () = shared.stop.reached(Phase::Draining), if running => {}
                 Some(end) = lives.join_next() => self.take_end(end, &mut ending).await,
-                entry = entries.recv(), if wants_more => match entry {
-                    Some(Entry::Item(item)) => {
-                        let shared = shared.clone();
-                        lives.spawn(async move { attempt::live(&shared, item).await });
-                    }
-                    Some(Entry::Bad(line)) => {
-                        shared.emit(Event::Settled(Box::new(bad_line_record(line)))).await;
-                    }
+                next = batches.recv(), if wants_more => match next {
+                    Some(entries) => batch = entries.into_iter(),
                     None => exhausted = true,
                 },
             }
         }
+        ending.left_pending |= batch.len() > 0;
         ending.complete = exhausted && lives.is_empty() && !ending.left_pending;
         ending
+    }
+
+    async fn begin(&self, entry: Entry, lives: &mut JoinSet<End>) {
+        match entry {
+            Entry::Item(item) => {
+                let shared = self.shared.clone();
+                lives.spawn(async move { attempt::live(&shared, item).await });
+            }
+            Entry::Bad(line) => {
+                self.shared
+                    .emit(Event::Settled(Box::new(bad_line_record(line))))
+                    .await;
+            }
+        }
     }
 
     async fn take_end(&self, end: Result<End, tokio::task::JoinError>, ending: &mut Ending) {

@@ -1,6 +1,6 @@
 //! Lines of bounded length from any byte stream, with true line numbers.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, BufReader, Read};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -14,17 +14,25 @@ pub enum Line<'a> {
     TooLong { bytes: u64 },
 }
 
+/// Large reads keep the check of a file near the speed of the disk.
+const READ_BUFFER: usize = 256 << 10;
+
 /// Reads lines and hashes every byte that it passes.
 pub struct Lines<R> {
-    source: R,
+    source: BufReader<R>,
     buffer: Vec<u8>,
     number: u64,
     hash: Xxh3,
     bytes: u64,
 }
 
-impl<R: BufRead> Lines<R> {
+impl<R: Read> Lines<R> {
     pub fn new(source: R) -> Self {
+        Self::with_buffer(source, READ_BUFFER)
+    }
+
+    fn with_buffer(source: R, size: usize) -> Self {
+        let source = BufReader::with_capacity(size, source);
         Lines {
             source,
             buffer: Vec::new(),
@@ -75,6 +83,11 @@ impl<R: BufRead> Lines<R> {
         Ok(Some((self.number, Line::Text(text.trim_ascii()))))
     }
 
+    /// Tells whether the next line may be a while in coming: nothing is left of the last read.
+    pub fn may_wait(&self) -> bool {
+        self.source.buffer().is_empty()
+    }
+
     /// Returns how many bytes were read, and their hash.
     pub fn digest(&self) -> (u64, u128) {
         (self.bytes, self.hash.digest128())
@@ -86,7 +99,7 @@ mod tests {
     use super::*;
 
     fn all(input: &[u8]) -> Vec<(u64, Option<String>)> {
-        let mut lines = Lines::new(io::BufReader::with_capacity(7, input));
+        let mut lines = Lines::with_buffer(input, 7);
         let mut found = Vec::new();
         while let Some((number, line)) = lines.next_line().unwrap() {
             found.push(match line {
@@ -135,7 +148,7 @@ mod tests {
     #[test]
     fn the_hash_covers_every_byte() {
         let digest = |input: &[u8]| {
-            let mut lines = Lines::new(io::BufReader::with_capacity(3, input));
+            let mut lines = Lines::with_buffer(input, 3);
             while lines.next_line().unwrap().is_some() {}
             lines.digest()
         };

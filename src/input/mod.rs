@@ -10,7 +10,7 @@ mod shape;
 mod template;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, Read};
 use std::path::Path;
 
 pub use identity::Repeats;
@@ -22,9 +22,6 @@ pub use template::Template;
 
 use crate::words::human::thousands;
 use crate::words::item::{BadLine, Item, ItemId};
-
-/// Large reads keep the check of a file near the speed of the disk.
-const READ_BUFFER: usize = 256 << 10;
 
 /// What a line turned out to be.
 #[derive(Debug)]
@@ -57,10 +54,10 @@ pub struct Reader<'d, R> {
     next_index: u64,
 }
 
-impl<'d> Reader<'d, BufReader<File>> {
+impl<'d> Reader<'d, File> {
     /// Opens a file that [`check`] has seen; `repeats` is what the check found.
     pub fn open(path: &Path, defaults: &'d Defaults, repeats: Repeats) -> io::Result<Self> {
-        let lines = Lines::new(BufReader::with_capacity(READ_BUFFER, File::open(path)?));
+        let lines = Lines::new(File::open(path)?);
         Ok(Reader {
             lines,
             defaults,
@@ -70,7 +67,7 @@ impl<'d> Reader<'d, BufReader<File>> {
     }
 }
 
-impl<'d, R: BufRead> Reader<'d, R> {
+impl<'d, R: Read> Reader<'d, R> {
     /// Reads a stream that can be read once only, such as standard input. Every id is remembered.
     pub fn streaming(source: R, defaults: &'d Defaults) -> Self {
         let lines = Lines::new(source);
@@ -80,6 +77,11 @@ impl<'d, R: BufRead> Reader<'d, R> {
             identities: Identities::remembering(),
             next_index: 0,
         }
+    }
+
+    /// Tells whether the next entry may be a while in coming.
+    pub fn may_wait(&self) -> bool {
+        self.lines.may_wait()
     }
 
     /// Returns the next entry, or `None` at the end; blank lines are passed over.
@@ -198,7 +200,7 @@ pub struct Census {
 
 /// Checks every line of a regular file and keeps the first `keep` findings.
 pub fn check(path: &Path, defaults: &Defaults, keep: usize) -> io::Result<Census> {
-    let mut lines = Lines::new(BufReader::with_capacity(READ_BUFFER, File::open(path)?));
+    let mut lines = Lines::new(File::open(path)?);
     let mut census = Census::default();
     let mut fingerprints = Vec::new();
     let mut findings = Findings::new(keep);
@@ -234,7 +236,7 @@ fn find_duplicates(
     repeats: &Repeats,
     findings: &mut Findings,
 ) -> io::Result<()> {
-    let mut lines = Lines::new(BufReader::with_capacity(READ_BUFFER, File::open(path)?));
+    let mut lines = Lines::new(File::open(path)?);
     let mut identities = Identities::watching(repeats.clone());
     while let Some((number, line)) = lines.next_line()? {
         let Some((claim, shaped)) = read_line(line, defaults) else {
