@@ -1,4 +1,23 @@
 //! llmbatch: a batch runner for LLM calls.
+//!
+//! *Items in, events out; between them, only attempts.*
+//!
+//! | room | what it is for |
+//! |---|---|
+//! | [`cli`] | flags, settings, terminal; makes the rooms and connects them |
+//! | [`engine`] | the life of an item: admission, attempts, backoff, stopping |
+//! | [`provider`] | what goes onto the wire for an item, and what an answer means |
+//! | [`input`] | lines to items or bad lines; the check of a whole file |
+//! | [`output`] | rows, errors file, checkpoint, recovery |
+//! | [`transport`] | the one door to the network |
+//! | [`tokenizer`] | tokens counted before anything is sent |
+//! | [`sim`] | a made-up endpoint with limits and faults; shares no code with the others |
+//! | [`words`] | the plain data that all of them speak |
+//!
+//! Who may know whom: `cli` knows every room and is the only one that connects them. `engine`
+//! knows `provider`'s questions and `input`'s entries, and no file, flag, terminal or provider's
+//! name. `provider`, `tokenizer` and `words` are pure: no clock, no network, no files. `output` and
+//! `input` know only `words`. `sim` knows nobody.
 
 pub mod cli;
 pub mod engine;

@@ -54,7 +54,7 @@ pub struct RunArgs {
     /// Start over; the old output is lost
     #[arg(long, help_heading = "Output")]
     pub overwrite: bool,
-    /// With --resume: ask items of this status again
+    /// With --resume: ask items of this status again too (failed and invalid ones always are)
     #[arg(
         long,
         value_name = "STATUS",
@@ -202,6 +202,8 @@ pub struct SimulateArgs {
 pub enum RetryStatus {
     Filtered,
     Rejected,
+    Failed,
+    Invalid,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -86,6 +86,8 @@ impl From<RetryStatus> for ErrorStatus {
         match status {
             RetryStatus::Filtered => ErrorStatus::Filtered,
             RetryStatus::Rejected => ErrorStatus::Rejected,
+            RetryStatus::Failed => ErrorStatus::Failed,
+            RetryStatus::Invalid => ErrorStatus::Invalid,
         }
     }
 }
