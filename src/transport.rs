@@ -5,12 +5,12 @@
 //! error text holds a URL; the key never comes back in a body. It knows no items and no meaning.
 
 use std::error::Error;
+use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 
-use crate::engine::Transport;
 use crate::words::wire::{Exchange, Reply, Request, TransportError, TransportErrorKind};
 
 /// The largest response body, after decompression.
@@ -19,6 +19,11 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Shorter than the idle time of common load balancers, which close without a word.
 const IDLE_TIME: Duration = Duration::from_secs(50);
 const REDACTED: &[u8] = b"[redacted]";
+
+/// One send, one answer or one error: no meaning, no retries.
+pub trait Transport: Send + Sync + 'static {
+    fn send(&self, request: Request) -> impl Future<Output = Exchange> + Send;
+}
 
 /// A pool of HTTP/1.1 connections. HTTP/2 would put all requests on one connection and so cap
 /// them at the server's stream limit.

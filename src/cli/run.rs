@@ -23,7 +23,7 @@ use super::summary::{Summary, Tally};
 use super::validate::{check, listing, unreadable};
 use super::{Exit, terminal};
 use crate::engine::{Ending, Engine, Phase, Stop};
-use crate::input::{Census, Entry, Reader, Repeats};
+use crate::input::{Census, Reader, Repeats};
 use crate::output::checkpoint::InputIdentity;
 use crate::output::{
     self, FinalRow, Finished, OpenError, Opened, Recorder, RecorderSettings, Request, StartMode,
@@ -36,6 +36,7 @@ use crate::tokenizer::Encoding;
 use crate::transport::Http;
 use crate::words::event::{Event, Gauges};
 use crate::words::human::{count, thousands};
+use crate::words::item::Entry;
 use crate::words::verdict::{Failure, FailureKind};
 
 /// Findings shown where a run is refused.

@@ -65,7 +65,7 @@ impl Tally {
                 *self.kinds.entry(failure.kind).or_default() += 1;
                 self.uncertain += u64::from(matches!(
                     failure.kind,
-                    FailureKind::Timeout | FailureKind::Network
+                    FailureKind::Timeout | FailureKind::Network | FailureKind::Malformed
                 ));
             }
         }

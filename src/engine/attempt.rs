@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::Shared;
 use super::admission::{Permit, Spent};
 use super::backoff;
 use super::route::PushBack;
 use super::stop::Phase;
-use super::{Shared, Transport};
+use crate::transport::Transport;
 use crate::words::event::Event;
 use crate::words::item::Item;
 use crate::words::record::{ErrorStatus, Outcome, Record};
@@ -60,7 +61,7 @@ pub async fn live<T: Transport>(shared: &Shared<T>, item: Item) -> End {
         let sent = Instant::now();
         let exchange = send(shared, request.clone()).await;
         let latency = sent.elapsed();
-        let verdict = demand_json(&item, shared.provider.verdict(&exchange));
+        let verdict = demand_json(&item, shared.provider.verdict(&exchange), &exchange);
         settle(shared, permit, &verdict, &exchange);
         history.attempts += 1;
         match judge(shared, &item, &mut history, verdict, exchange, sent).await {
@@ -104,7 +105,7 @@ async fn send<T: Transport>(shared: &Shared<T>, request: crate::words::wire::Req
 }
 
 /// An answer that should be JSON and is none cannot be used.
-fn demand_json(item: &Item, verdict: Verdict) -> Verdict {
+fn demand_json(item: &Item, verdict: Verdict, exchange: &Exchange) -> Verdict {
     let Verdict::Done(answer) = &verdict else {
         return verdict;
     };
@@ -123,7 +124,7 @@ fn demand_json(item: &Item, verdict: Verdict) -> Verdict {
             Verdict::Malformed(Failure {
                 kind: FailureKind::Malformed,
                 message: format!("the answer is not the JSON that was asked for{why}"),
-                http_status: None,
+                http_status: exchange.as_ref().ok().map(|reply| reply.status.as_u16()),
                 code: None,
             })
         }

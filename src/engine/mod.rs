@@ -12,7 +12,6 @@ mod outputs;
 mod route;
 mod stop;
 
-use std::future::Future;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,18 +25,12 @@ use outputs::Outputs;
 use route::Route;
 pub use stop::{Phase, Stop};
 
-use crate::input::Entry;
 use crate::provider::Provider;
+use crate::transport::Transport;
 use crate::words::event::{Event, Gauges};
-use crate::words::item::BadLine;
+use crate::words::item::{BadLine, Entry};
 use crate::words::record::{ErrorStatus, Outcome, Record};
 use crate::words::verdict::{Failure, FailureKind};
-use crate::words::wire::{Exchange, Request};
-
-/// One send, one answer or one error; no meaning, no retries.
-pub trait Transport: Send + Sync + 'static {
-    fn send(&self, request: Request) -> impl Future<Output = Exchange> + Send;
-}
 
 /// What the engine is told to keep to.
 #[derive(Debug, Clone)]

@@ -21,30 +21,7 @@ pub use shape::{Defaults, MAX_ID, Problem, Shaped, shape};
 pub use template::Template;
 
 use crate::words::human::thousands;
-use crate::words::item::{BadLine, Item, ItemId};
-
-/// What a line turned out to be.
-#[derive(Debug)]
-pub enum Entry {
-    Item(Item),
-    Bad(BadLine),
-}
-
-impl Entry {
-    pub fn id(&self) -> &ItemId {
-        match self {
-            Entry::Item(item) => &item.id,
-            Entry::Bad(line) => &line.id,
-        }
-    }
-
-    pub fn index(&self) -> u64 {
-        match self {
-            Entry::Item(item) => item.index,
-            Entry::Bad(line) => line.index,
-        }
-    }
-}
+use crate::words::item::{BadLine, Entry, Item, ItemId};
 
 /// Reads a stream's lines one by one into entries.
 pub struct Reader<'d, R> {

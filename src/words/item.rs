@@ -94,3 +94,26 @@ pub struct BadLine {
     /// What is wrong and how to mend it, without the file name and line number.
     pub problem: String,
 }
+
+/// What a line turned out to be.
+#[derive(Debug)]
+pub enum Entry {
+    Item(Item),
+    Bad(BadLine),
+}
+
+impl Entry {
+    pub fn id(&self) -> &ItemId {
+        match self {
+            Entry::Item(item) => &item.id,
+            Entry::Bad(line) => &line.id,
+        }
+    }
+
+    pub fn index(&self) -> u64 {
+        match self {
+            Entry::Item(item) => item.index,
+            Entry::Bad(line) => line.index,
+        }
+    }
+}
