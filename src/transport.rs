@@ -25,6 +25,17 @@ pub trait Transport: Send + Sync + 'static {
     fn send(&self, request: Request) -> impl Future<Output = Exchange> + Send;
 }
 
+/// What a pool needs to know of its endpoint.
+#[derive(Debug, Default)]
+pub struct HttpSettings {
+    /// The key, to be struck from whatever a server echoes.
+    pub secret: Option<Bytes>,
+    /// Leave the environment's proxies out, as for servers on this machine.
+    pub direct: bool,
+    /// The endpoint speaks HTTP without TLS.
+    pub plain: bool,
+}
+
 /// A pool of HTTP/1.1 connections. HTTP/2 would put all requests on one connection and so cap
 /// them at the server's stream limit.
 pub struct Http {
@@ -34,9 +45,13 @@ pub struct Http {
 }
 
 impl Http {
-    /// Makes the pool. `secret` is the key, to be struck from whatever a server echoes. `direct`
-    /// leaves the environment's proxies out, as for servers on this machine.
-    pub fn new(secret: Option<Bytes>, direct: bool) -> Result<Self, TransportError> {
+    /// Makes the pool.
+    pub fn new(settings: HttpSettings) -> Result<Self, TransportError> {
+        let HttpSettings {
+            secret,
+            direct,
+            plain,
+        } = settings;
         let mut builder = reqwest::Client::builder()
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
@@ -47,6 +62,10 @@ impl Http {
             .user_agent(concat!("llmbatch/", env!("CARGO_PKG_VERSION")));
         if direct {
             builder = builder.no_proxy();
+        }
+        if plain {
+            // A minimal container has no certificates, and needs none here.
+            builder = builder.tls_certs_only([]);
         }
         let client = builder.build().map_err(explain)?;
         Ok(Http {
@@ -146,10 +165,7 @@ fn explain(error: reqwest::Error) -> TransportError {
     } else if error.is_timeout() {
         (TransportErrorKind::Timeout, "no answer in time".to_owned())
     } else if error.is_builder() {
-        (
-            TransportErrorKind::Unreachable,
-            format!("the request cannot be built: {cause}"),
-        )
+        (TransportErrorKind::Unreachable, cause)
     } else {
         (
             TransportErrorKind::Broken,
@@ -174,7 +190,13 @@ mod tests {
 
     #[test]
     fn an_echoed_key_is_struck_from_the_body() {
-        let http = Http::new(Some(Bytes::from_static(b"sk-secret")), true).unwrap();
+        let secret = Some(Bytes::from_static(b"sk-secret"));
+        let http = Http::new(HttpSettings {
+            secret,
+            plain: true,
+            direct: true,
+        })
+        .unwrap();
         let body = Bytes::from_static(b"Incorrect key sk-secret: sk-secret!");
         assert_eq!(http.redact(body), "Incorrect key [redacted]: [redacted]!");
         let body = Bytes::from_static(b"fine");

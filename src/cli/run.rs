@@ -33,7 +33,7 @@ use crate::provider::openai::OpenAi;
 use crate::provider::preset::Preset;
 use crate::sim::Simulator;
 use crate::tokenizer::Encoding;
-use crate::transport::Http;
+use crate::transport::{Http, HttpSettings};
 use crate::words::event::{Event, Gauges};
 use crate::words::human::{count, thousands};
 use crate::words::item::Entry;
@@ -59,6 +59,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
         output::refuse_existing(&settings.paths).map_err(explain)?;
     }
     let census = take_census(&settings)?;
+    let http = network(&settings.target)?;
     let style = Style::choose(args.progress, args.quiet);
     let Opened {
         sink,
@@ -102,7 +103,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
         finished,
         fed: Mutex::default(),
     });
-    let outcome = drive(&job, recorder, progress, gauges.clone())?;
+    let outcome = drive(&job, http, recorder, progress, gauges.clone())?;
     let closing = Closing {
         args,
         job: &job,
@@ -271,6 +272,7 @@ struct Outcome {
 /// Connects reader, engine and recorder, and waits for all of them.
 fn drive(
     job: &Arc<Job>,
+    http: Http,
     recorder: Recorder,
     progress: Progress,
     gauges: Arc<Gauges>,
@@ -281,7 +283,7 @@ fn drive(
         .context("failed to start the runtime")?;
     let stop = Stop::default();
     let signals = Signals::watch(&runtime, &stop, &gauges, progress.sink())?;
-    let (provider, http) = connect(&job.settings, &runtime)?;
+    let provider = provider(&job.settings, &runtime)?;
     let (entries_in, entries) = mpsc::channel(READ_AHEAD);
     let (events_in, events) = mpsc::channel(EVENT_QUEUE);
     let settings = job.settings.engine.clone();
@@ -330,8 +332,33 @@ fn drive(
     })
 }
 
-/// Makes the provider and its transport; with `--simulate`, also the server they talk to.
-fn connect(settings: &RunSettings, runtime: &Runtime) -> Result<(Arc<dyn Provider>, Http)> {
+/// Sets the network up, before any file is touched.
+fn network(target: &Target) -> Result<Http> {
+    let settings = match target {
+        Target::Endpoint { base_url, key, .. } => HttpSettings {
+            secret: key
+                .as_ref()
+                .map(|key| Bytes::copy_from_slice(key.reveal().as_bytes())),
+            direct: is_loopback(base_url),
+            plain: !base_url
+                .trim_start()
+                .to_ascii_lowercase()
+                .starts_with("https"),
+        },
+        Target::Simulator(_) => HttpSettings {
+            direct: true,
+            plain: true,
+            secret: None,
+        },
+    };
+    Ok(Http::new(settings).map_err(|error| {
+        Refusal::new(format!("the network cannot be set up: {error}"))
+            .hint("install the system's CA certificates (Debian: apt-get install ca-certificates)")
+    })?)
+}
+
+/// Makes the provider; with `--simulate`, also the server that it talks to.
+fn provider(settings: &RunSettings, runtime: &Runtime) -> Result<Arc<dyn Provider>> {
     let (preset, base_url, key) = match &settings.target {
         Target::Endpoint {
             preset,
@@ -350,10 +377,7 @@ fn connect(settings: &RunSettings, runtime: &Runtime) -> Result<(Arc<dyn Provide
     };
     let provider = OpenAi::new(preset, &base_url, key)
         .map_err(|why| Refusal::new(format!("the base URL cannot be used: {why}")))?;
-    let secret = key.map(|key| Bytes::copy_from_slice(key.reveal().as_bytes()));
-    let direct = is_loopback(&base_url);
-    let http = Http::new(secret, direct).context("failed to set up the network")?;
-    Ok((Arc::new(provider), http))
+    Ok(Arc::new(provider))
 }
 
 /// Reads the input and passes on what is not finished, until the end, the limit, or the engine

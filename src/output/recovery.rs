@@ -157,7 +157,10 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
 
 /// Refuses before anything is touched where a file of an earlier run is in the way.
 pub fn refuse_existing(paths: &Paths) -> Result<(), OpenError> {
-    let mut files = paths.results.iter().chain([&paths.errors]);
+    // An empty errors file beside no results is what a refused or piped run leaves at most.
+    let errors = Some(&paths.errors)
+        .filter(|path| std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0));
+    let mut files = paths.results.iter().chain(errors);
     match files.find(|path| path.exists()) {
         None => Ok(()),
         Some(path) => Err(OpenError::Exists {
