@@ -184,8 +184,9 @@ async fn judge<T: Transport>(
         Verdict::Mismatch(failure) => error_outcome(ErrorStatus::Failed, failure, None),
         Verdict::Malformed(failure) => {
             history.malformed += 1;
-            let tries = TRIES_AT_A_PRICE.min(shared.settings.max_retries + 1);
-            if history.malformed < tries {
+            let spent = history.attempts > shared.settings.max_retries
+                || history.malformed >= TRIES_AT_A_PRICE;
+            if !spent {
                 return retry(shared, item, history, failure, true).await;
             }
             error_outcome(ErrorStatus::Invalid, failure, paid_body(exchange))
