@@ -67,7 +67,12 @@ pub async fn live<T: Transport>(shared: &Shared<T>, item: Item) -> End {
             Next::End(outcome) => {
                 return End::Settled(Box::new(record(item, history.attempts, latency, outcome)));
             }
-            Next::Halt(failure) => return End::Halted(failure),
+            Next::Halt(failure) => {
+                // At once: the dispatcher may be waiting for a slow listener, and every free
+                // slot would ask in vain.
+                shared.stop.advance(Phase::Draining);
+                return End::Halted(failure);
+            }
             Next::Again(delay) => {
                 if !sleep(shared, delay).await {
                     return End::Pending;
@@ -270,26 +275,44 @@ async fn throttled<T: Transport>(
         return error_outcome(ErrorStatus::Failed, failure, None);
     }
     let random = shared.random();
+    // Acts before it tells: the slot is free already, and a slow listener must not let others
+    // through in the meantime.
     let push_back = shared.route.pushed_back(&failure, wait, sent, random);
-    shared
-        .emit(Event::Throttled {
-            id: item.id.clone(),
-            failure: failure.clone(),
-        })
-        .await;
-    match push_back {
-        PushBack::GiveUp => Next::Halt(failure),
-        PushBack::ItemOnly => Next::Again(backoff::delay(history.push_backs, shared.random())),
+    let delay = match push_back {
+        PushBack::GiveUp => return Next::Halt(failure),
+        PushBack::ItemOnly => backoff::delay(history.push_backs, shared.random()),
         PushBack::Pause(wait) => {
-            let why = match failure.http_status {
-                Some(status) => format!("the server asked for it ({status})"),
-                None => failure.kind.words().to_owned(),
-            };
-            shared.admission.pause_until(Instant::now() + wait, why);
-            shared.emit(Event::Paused { wait, failure }).await;
+            let until = Instant::now() + wait;
+            shared.admission.pause_until(until, reason(&failure));
             // The gate makes everybody wait, this item included.
-            Next::Again(Duration::ZERO)
+            Duration::ZERO
         }
+    };
+    tell_push_back(shared, item, failure, push_back).await;
+    Next::Again(delay)
+}
+
+fn reason(failure: &Failure) -> String {
+    match failure.http_status {
+        Some(status) => format!("the server asked for it ({status})"),
+        None => failure.kind.words().to_owned(),
+    }
+}
+
+async fn tell_push_back<T: Transport>(
+    shared: &Shared<T>,
+    item: &Item,
+    failure: Failure,
+    push_back: PushBack,
+) {
+    let id = item.id.clone();
+    let throttled = Event::Throttled {
+        id,
+        failure: failure.clone(),
+    };
+    shared.emit(throttled).await;
+    if let PushBack::Pause(wait) = push_back {
+        shared.emit(Event::Paused { wait, failure }).await;
     }
 }
 
