@@ -270,10 +270,6 @@ async fn throttled<T: Transport>(
     sent: Instant,
 ) -> Next {
     history.push_backs += 1;
-    let since = *history.pushed_back_since.get_or_insert(sent);
-    if shared.route.out_of_patience(since) {
-        return error_outcome(ErrorStatus::Failed, failure, None);
-    }
     let random = shared.random();
     // Acts before it tells: the slot is free already, and a slow listener must not let others
     // through in the meantime.
@@ -288,6 +284,12 @@ async fn throttled<T: Transport>(
             Duration::ZERO
         }
     };
+    // Only after the route was asked: where nobody is answered, the run ends and its items stay
+    // pending.
+    let since = *history.pushed_back_since.get_or_insert_with(Instant::now);
+    if shared.route.out_of_patience(since) {
+        return error_outcome(ErrorStatus::Failed, failure, None);
+    }
     tell_push_back(shared, item, failure, push_back).await;
     Next::Again(delay)
 }
