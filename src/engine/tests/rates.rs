@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::scene::{Scene, Seen, ms, seconds};
-use super::script::Say;
+use super::script::{Ask, Say};
 use crate::words::tokens::Tokens;
 
 fn assert_between(seen: &Seen, least: Duration, most: Duration) {
@@ -56,6 +56,38 @@ async fn unused_tokens_of_a_reservation_are_given_back() {
         .await;
     seen.assert_all_ok();
     assert_between(&seen, seconds(290), seconds(320));
+}
+
+/// The fixed latency is the worst case: all refunds come just when the bucket is full again.
+async fn slow_answers(latency: fn(Ask) -> Duration) -> Seen {
+    let seen = Scene::new(12_000, seconds(2), |_| Say::Used(100))
+        .timed(move |ask| (latency(ask), Say::Used(100)))
+        .concurrency(400)
+        .tpm(600_000)
+        .with_items(|item| {
+            item.prompt_tokens = Some(Tokens(0));
+            item.max_output = Some(Tokens(1000));
+        })
+        .play()
+        .await;
+    seen.assert_all_ok();
+    println!(
+        "12,000 answers of a tenth of their reservation: {:?}",
+        seen.took
+    );
+    seen
+}
+
+/// As reserved, they would take 1,200 s; as used, 120 s.
+#[tokio::test(start_paused = true)]
+async fn slow_answers_reach_the_real_rate_once_they_come_back() {
+    assert_between(
+        &slow_answers(|_| seconds(2)).await,
+        seconds(119),
+        seconds(160),
+    );
+    let varied = |ask: Ask| ms(1000 + ask.item * 7919 % 2000);
+    assert_between(&slow_answers(varied).await, seconds(119), seconds(160));
 }
 
 #[tokio::test(start_paused = true)]
