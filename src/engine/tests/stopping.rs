@@ -5,13 +5,11 @@ use std::time::Duration;
 use super::super::Phase;
 use super::scene::{Scene, Seen, bad_line, ms, seconds};
 use super::script::{Ask, Say};
-use crate::words::record::{ErrorStatus, Outcome, Record};
+use crate::words::record::ErrorStatus;
 use crate::words::verdict::FailureKind;
 
 fn answered(seen: &Seen) -> usize {
-    let records = seen.records();
-    let ok = |record: &&&Record| matches!(record.outcome, Outcome::Ok { .. });
-    records.values().filter(ok).count()
+    seen.records().len() - seen.failed()
 }
 
 /// Refuses the key on item 20; the others take a second more.
