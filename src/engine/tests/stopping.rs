@@ -99,12 +99,24 @@ async fn draining_waits_for_what_is_in_flight_and_starts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn draining_does_not_wait_for_sleepers() {
+async fn draining_does_not_wait_for_a_pause_to_end() {
     let seen = Scene::new(10, ms(10), |_| Say::Throttled(Some(500)))
         .stop_at(seconds(2), Phase::Draining)
         .play()
         .await;
     assert!(seen.took < ms(2010), "{:?}", seen.took);
+    assert!(seen.records().is_empty());
+    assert!(!seen.ending.complete && seen.ending.left_pending);
+}
+
+/// After ten seconds of failures, all of them sleep for long.
+#[tokio::test(start_paused = true)]
+async fn draining_does_not_wait_for_sleepers() {
+    let seen = Scene::new(10, ms(10), |_| Say::Failed)
+        .stop_at(seconds(10), Phase::Draining)
+        .play()
+        .await;
+    assert!(seen.took < ms(10_020), "{:?}", seen.took);
     assert!(seen.records().is_empty());
     assert!(!seen.ending.complete && seen.ending.left_pending);
 }
