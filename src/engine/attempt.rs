@@ -68,7 +68,12 @@ pub async fn live<T: Transport>(shared: &Shared<T>, item: Item) -> End {
             Next::End(outcome) => {
                 return End::Settled(Box::new(record(item, history.attempts, latency, outcome)));
             }
-            Next::Halt(failure) => return End::Halted(failure),
+            Next::Halt(failure) => {
+                // At once: the dispatcher may be waiting for a slow listener, and every free
+                // slot would ask in vain.
+                shared.stop.advance(Phase::Draining);
+                return End::Halted(failure);
+            }
             Next::Again(delay) => {
                 if !sleep(shared, delay).await {
                     return End::Pending;
@@ -185,8 +190,9 @@ async fn judge<T: Transport>(
         Verdict::Mismatch(failure) => error_outcome(ErrorStatus::Failed, failure, None),
         Verdict::Malformed(failure) => {
             history.malformed += 1;
-            let tries = TRIES_AT_A_PRICE.min(shared.settings.max_retries + 1);
-            if history.malformed < tries {
+            let spent = history.attempts > shared.settings.max_retries
+                || history.malformed >= TRIES_AT_A_PRICE;
+            if !spent {
                 return retry(shared, item, history, failure, true).await;
             }
             error_outcome(ErrorStatus::Invalid, failure, paid_body(exchange))
@@ -265,31 +271,51 @@ async fn throttled<T: Transport>(
     sent: Instant,
 ) -> Next {
     history.push_backs += 1;
-    let since = *history.pushed_back_since.get_or_insert(sent);
+    let random = shared.random();
+    // Acts before it tells: the slot is free already, and a slow listener must not let others
+    // through in the meantime.
+    let push_back = shared.route.pushed_back(&failure, wait, sent, random);
+    let delay = match push_back {
+        PushBack::GiveUp => return Next::Halt(failure),
+        PushBack::ItemOnly => backoff::delay(history.push_backs, shared.random()),
+        PushBack::Pause(wait) => {
+            let until = Instant::now() + wait;
+            shared.admission.pause_until(until, reason(&failure));
+            // The gate makes everybody wait, this item included.
+            Duration::ZERO
+        }
+    };
+    // Only after the route was asked: where nobody is answered, the run ends and its items stay
+    // pending.
+    let since = *history.pushed_back_since.get_or_insert_with(Instant::now);
     if shared.route.out_of_patience(since) {
         return error_outcome(ErrorStatus::Failed, failure, None);
     }
-    let random = shared.random();
-    let push_back = shared.route.pushed_back(&failure, wait, sent, random);
-    shared
-        .emit(Event::Throttled {
-            id: item.id.clone(),
-            failure: failure.clone(),
-        })
-        .await;
-    match push_back {
-        PushBack::GiveUp => Next::Halt(failure),
-        PushBack::ItemOnly => Next::Again(backoff::delay(history.push_backs, shared.random())),
-        PushBack::Pause(wait) => {
-            let why = match failure.http_status {
-                Some(status) => format!("the server asked for it ({status})"),
-                None => failure.kind.words().to_owned(),
-            };
-            shared.admission.pause_until(Instant::now() + wait, why);
-            shared.emit(Event::Paused { wait, failure }).await;
-            // The gate makes everybody wait, this item included.
-            Next::Again(Duration::ZERO)
-        }
+    tell_push_back(shared, item, failure, push_back).await;
+    Next::Again(delay)
+}
+
+fn reason(failure: &Failure) -> String {
+    match failure.http_status {
+        Some(status) => format!("the server asked for it ({status})"),
+        None => failure.kind.words().to_owned(),
+    }
+}
+
+async fn tell_push_back<T: Transport>(
+    shared: &Shared<T>,
+    item: &Item,
+    failure: Failure,
+    push_back: PushBack,
+) {
+    let id = item.id.clone();
+    let throttled = Event::Throttled {
+        id,
+        failure: failure.clone(),
+    };
+    shared.emit(throttled).await;
+    if let PushBack::Pause(wait) = push_back {
+        shared.emit(Event::Paused { wait, failure }).await;
     }
 }
 

@@ -172,6 +172,10 @@ impl<T: Transport> Engine<T> {
                 },
             }
         }
+        // Answers that have arrived are paid for, also when the rest is dropped.
+        while let Some(end) = lives.try_join_next() {
+            self.take_end(end, &mut ending).await;
+        }
         ending.left_pending |= batch.len() > 0;
         ending.complete = exhausted && lives.is_empty() && !ending.left_pending;
         ending

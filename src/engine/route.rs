@@ -91,7 +91,8 @@ impl Route {
         if asked.is_some_and(|asked| asked > self.patience) || now - since > self.patience {
             return PushBack::GiveUp;
         }
-        if let Some(asked) = asked {
+        // A wait of nothing is none: it must not keep the pauses from growing.
+        if let Some(asked) = asked.filter(|asked| !asked.is_zero()) {
             let wait = asked + backoff::stagger(asked, random);
             state.judged = Some(now + wait);
             return PushBack::Pause(wait);

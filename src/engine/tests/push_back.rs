@@ -1,0 +1,267 @@
+//! News about the route: pauses, storms, outages, and when to give up.
+
+use std::time::Duration;
+
+use super::super::window;
+use super::scene::{Scene, Seen, ms, seconds};
+use super::script::{Ask, Say};
+use crate::words::event::Event;
+use crate::words::verdict::FailureKind;
+
+const STORM: Duration = Duration::from_secs(60);
+const LATENCY: Duration = Duration::from_millis(50);
+const SLOTS: usize = 64;
+
+/// What is sent in the first seconds of a ramp before the first refusal is back.
+const PROBES: usize = SLOTS * 50 / 1000 + 2;
+
+fn pauses(seen: &Seen) -> Vec<(Duration, Duration)> {
+    let pause = |(at, event): &(Duration, Event)| match event {
+        Event::Paused { wait, .. } => Some((*at, *wait)),
+        _ => None,
+    };
+    seen.events.iter().filter_map(pause).collect()
+}
+
+fn assert_no_attempt_spent(seen: &Seen) {
+    seen.assert_all_ok();
+    assert!(seen.records().values().all(|record| record.attempts == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_the_server_asks_for_pauses_everybody() {
+    let scene = Scene::new(200, LATENCY, |_| Say::Done).timed(|ask| match ask.at {
+        at if at < seconds(1) && ask.item == 5 => (ms(20), Say::Throttled(Some(10))),
+        _ => (LATENCY, Say::Done),
+    });
+    let seen = scene.concurrency(SLOTS).play().await;
+    assert_no_attempt_spent(&seen);
+    let (at, wait) = pauses(&seen)[0];
+    assert!(wait >= seconds(10) && wait <= seconds(11), "{wait:?}");
+    assert_eq!(seen.started(at + ms(1), at + wait), 0);
+    let in_flight = seen.sent.iter().filter(|sent| sent.start < at);
+    assert!(in_flight.clone().count() > 60);
+    assert!(
+        in_flight
+            .clone()
+            .all(|sent| sent.end.unwrap() <= LATENCY + ms(2))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_pause_requests_come_spread_out() {
+    let scene = Scene::new(300, seconds(5), |_| Say::Done).timed(|ask| match ask.request {
+        1 if ask.item == 5 => (ms(20), Say::Throttled(Some(10))),
+        _ => (seconds(5), Say::Done),
+    });
+    let seen = scene.concurrency(SLOTS).play().await;
+    let (at, wait) = pauses(&seen)[0];
+    let over = at + wait;
+    // All slots are free, yet a tenth of a second sees about a tenth of them used.
+    for tenth in 0..10 {
+        let started = seen.started(over + ms(100 * tenth), over + ms(100 * (tenth + 1)));
+        assert!((4..=8).contains(&started), "{started} in tenth {tenth}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_longer_wait_in_the_same_wave_wins() {
+    let scene = Scene::new(100, LATENCY, |_| Say::Done).timed(|ask| match ask.request {
+        1 => (
+            ms(20 + ask.item),
+            Say::Throttled(Some(if ask.item == 3 { 20 } else { 2 })),
+        ),
+        _ => (LATENCY, Say::Done),
+    });
+    let seen = scene.concurrency(10).play().await;
+    assert_no_attempt_spent(&seen);
+    assert_eq!(seen.started(ms(50), seconds(20)), 0);
+}
+
+/// Each pause lasts a second or more, and after it only a few requests go out before the first
+/// refusal is back; on top come the requests that were in flight when the storm began.
+#[tokio::test(start_paused = true)]
+async fn a_storm_with_waits_is_met_with_few_requests() {
+    let seen = storm(|ask| Say::Throttled(Some(1 + ask.item % 5))).await;
+    let sent = seen.started(Duration::ZERO, STORM);
+    println!("a storm with waits: {sent} requests in {STORM:?}");
+    assert!(sent <= SLOTS + 60 * PROBES, "{sent}");
+    assert!(seen.took < STORM + seconds(30), "{:?}", seen.took);
+}
+
+/// Pauses grow from one second to a minute, so a minute has room for seven rounds of probes.
+#[tokio::test(start_paused = true)]
+async fn a_storm_without_waits_is_met_with_few_requests() {
+    let seen = storm(|_| Say::Throttled(None)).await;
+    let sent = seen.started(Duration::ZERO, STORM);
+    println!("a storm without waits: {sent} requests in {STORM:?}");
+    assert!(sent <= SLOTS + 8 * PROBES, "{sent}");
+    // The last pause may have begun just before the storm ended.
+    assert!(seen.took < STORM + seconds(60 + 30), "{:?}", seen.took);
+}
+
+async fn storm(refuse: fn(Ask) -> Say) -> Seen {
+    let script = move |ask: Ask| match ask.at < STORM {
+        true => refuse(ask),
+        false => Say::Done,
+    };
+    let seen = Scene::new(10_000, LATENCY, script)
+        .concurrency(SLOTS)
+        .max_retries(0)
+        .play()
+        .await;
+    assert_no_attempt_spent(&seen);
+    // Settled ones may still be on their way to the listener.
+    assert!(seen.most_open <= window(SLOTS) + 64);
+    seen
+}
+
+/// A server that names a wait of nothing is no reason to ask it ten times a second.
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_zero_waits_is_met_with_few_requests() {
+    let seen = storm(|_| Say::Throttled(Some(0))).await;
+    let sent = seen.started(Duration::ZERO, STORM);
+    println!("a storm with waits of zero: {sent} requests in {STORM:?}");
+    assert!(sent <= SLOTS + 8 * PROBES, "{sent}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lone_refusals_among_answers_slow_nobody_else() {
+    let seen = Scene::new(2000, LATENCY, |ask| match ask.request {
+        1 if ask.item % 20 == 0 => Say::Throttled(None),
+        _ => Say::Done,
+    })
+    .concurrency(SLOTS)
+    .play()
+    .await;
+    assert_no_attempt_spent(&seen);
+    assert!(pauses(&seen).is_empty(), "{:?}", pauses(&seen));
+    assert!(seen.took < seconds(4), "{:?}", seen.took);
+}
+
+/// Returns what was seen of an endpoint that answers for two seconds, is away for ten minutes,
+/// and answers again.
+async fn outage(latency: Duration, refusal: Say) -> (Seen, usize) {
+    let (from, until) = (seconds(2), seconds(602));
+    let script = move |ask: Ask| match from <= ask.at && ask.at < until {
+        true => (latency, refusal),
+        false => (LATENCY, Say::Done),
+    };
+    let seen = Scene::new(10_000, LATENCY, |_| Say::Done)
+        .timed(script)
+        .concurrency(SLOTS)
+        .max_retries(0)
+        .play()
+        .await;
+    let sent = seen.started(from, until);
+    println!("ten minutes of {refusal:?} after {latency:?}: {sent} requests");
+    assert_no_attempt_spent(&seen);
+    assert!(seen.took < until + seconds(60 + 20), "{:?}", seen.took);
+    (seen, sent)
+}
+
+/// Pauses of 30 to 60 s leave room for about 20 probes, each of one request or two.
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_refused_connections_loses_nothing_and_is_probed_rarely() {
+    let (_, sent) = outage(ms(1), Say::Unreachable).await;
+    assert!(sent <= SLOTS + 2 * 25, "{sent}");
+}
+
+/// As before, but each probe lets a few requests out before its answer is back.
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_refusals_loses_nothing_and_is_probed_rarely() {
+    let (_, sent) = outage(LATENCY, Say::Throttled(None)).await;
+    assert!(sent <= SLOTS + 25 * PROBES, "{sent}");
+}
+
+/// The worst probe: all slots are in use before the first of them fails.
+#[tokio::test(start_paused = true)]
+async fn an_outage_that_is_slow_to_refuse_loses_nothing() {
+    let (_, sent) = outage(seconds(5), Say::Unreachable).await;
+    assert!(sent <= SLOTS * 25, "{sent}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_endpoint_halts_after_a_few_requests() {
+    for slots in [1, 4, SLOTS] {
+        let seen = Scene::new(1000, ms(5), |_| Say::Unreachable)
+            .concurrency(slots)
+            .play()
+            .await;
+        assert!(seen.sent.len() <= slots + 3, "{} requests", seen.sent.len());
+        assert!(seen.records().is_empty());
+        let halted = seen.ending.halted.as_ref().unwrap();
+        assert_eq!(halted.kind, FailureKind::Unreachable);
+        assert!(!seen.ending.complete);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_only_refuses_halts_when_patience_ends() {
+    let mut scene = Scene::new(1000, LATENCY, |_| Say::Throttled(None)).concurrency(8);
+    scene.settings.patience = seconds(600);
+    let seen = scene.play().await;
+    assert!(seen.took >= seconds(600), "{:?}", seen.took);
+    assert!(seen.took < seconds(600 + 70), "{:?}", seen.took);
+    assert_eq!(
+        seen.ending.halted.as_ref().unwrap().kind,
+        FailureKind::RateLimit
+    );
+    assert!(
+        seen.records().is_empty(),
+        "{} settled",
+        seen.records().len()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_item_among_answered_ones_fails_alone_when_patience_ends() {
+    let mut scene = Scene::new(4000, seconds(1), |ask| match ask.item {
+        7 => Say::Throttled(None),
+        _ => Say::Done,
+    })
+    .concurrency(2);
+    scene.settings.patience = seconds(600);
+    let seen = scene.play().await;
+    assert!(seen.ending.complete);
+    assert_eq!(seen.status(7).unwrap().1, FailureKind::RateLimit);
+    assert_eq!(seen.failed(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absurd_wait_halts_at_once() {
+    let seen = Scene::new(100, LATENCY, |_| Say::Throttled(Some(u64::MAX)))
+        .concurrency(8)
+        .play()
+        .await;
+    assert!(seen.ending.halted.is_some());
+    assert!(seen.records().is_empty());
+    assert!(seen.took < seconds(1), "{:?}", seen.took);
+}
+
+/// The pause begins with the refusal, not when the listener has heard of it.
+#[tokio::test(start_paused = true)]
+async fn a_pause_does_not_wait_for_a_slow_listener() {
+    let mut scene = Scene::new(200, LATENCY, |ask| match ask.at < seconds(5) {
+        true => Say::Throttled(Some(10)),
+        false => Say::Done,
+    })
+    .concurrency(4);
+    (scene.event_queue, scene.listening) = (1, ms(100));
+    let seen = scene.play().await;
+    assert_eq!(seen.started(LATENCY + ms(5), seconds(10)), 0);
+}
+
+/// All of them were refused before anybody's patience began.
+#[tokio::test(start_paused = true)]
+async fn an_outage_beyond_patience_leaves_its_first_items_pending() {
+    let mut scene = Scene::new(8, LATENCY, |_| Say::Throttled(None)).concurrency(8);
+    scene.settings.patience = seconds(600);
+    let seen = scene.play().await;
+    assert!(
+        seen.records().is_empty(),
+        "{} settled",
+        seen.records().len()
+    );
+    assert!(seen.ending.halted.is_some());
+}
