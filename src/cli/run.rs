@@ -553,14 +553,16 @@ impl Closing<'_> {
             signal,
             files,
         } = self.outcome;
-        match (files, signal) {
-            (Err(_), _) => Exit::Failed,
-            _ if ending.halted.is_some() => Exit::Guarded,
-            _ if ending.complete && tally.failed() + fed.errors_before == 0 => Exit::Done,
-            _ if ending.complete => Exit::SomeErrors,
-            (_, Some(signal)) => Exit::Interrupted { signal: *signal },
+        let settled = tally.settled() + fed.results_before + fed.errors_before;
+        let complete = ending.complete || self.total.is_some_and(|total| settled >= total);
+        match signal {
+            _ if files.is_err() => Exit::Failed,
+            _ if complete && tally.failed() + fed.errors_before == 0 => Exit::Done,
+            _ if complete => Exit::SomeErrors,
+            Some(signal) => Exit::Interrupted { signal: *signal },
+            None if ending.halted.is_some() => Exit::Guarded,
             // Nothing else stops a run.
-            (_, None) => Exit::Failed,
+            None => Exit::Failed,
         }
     }
 

@@ -1,4 +1,5 @@
-//! Signals become the switch: the first drains, the second drops what is in flight.
+//! Signals become the switch: the first drains, the second drops what is in flight, and a third
+//! ends the process whatever it is doing.
 
 use std::sync::{Arc, OnceLock};
 
@@ -72,8 +73,11 @@ async fn heed(
             notes.note(&format!(
                 "stopping: {calls} in flight may be paid for, waiting for them (again ^C to drop them)"
             ));
-        } else {
+        } else if stop.phase() < Phase::Aborting {
             stop.advance(Phase::Aborting);
+        } else {
+            // Something hangs, a disk perhaps. What was written stays, and recovery mends the end.
+            std::process::exit(128 + i32::from(number));
         }
     }
 }

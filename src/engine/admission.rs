@@ -69,18 +69,20 @@ impl Admission {
             queue: tokio::sync::Mutex::new(()),
             slots: Arc::new(Semaphore::new(slots)),
             ramp_gap: RAMP / u32::try_from(slots.max(1)).unwrap_or(u32::MAX),
-            requests: rpm.map(Bucket::per_minute),
-            tokens: tpm.map(Bucket::per_minute),
+            requests: rpm.map(Bucket::of_requests),
+            tokens: tpm.map(Bucket::of_tokens),
             pause: Mutex::new(None),
             changed: Notify::new(),
             gauges,
         }
     }
 
-    /// Waits for a slot, the pause's end, and room for one request of this weight, and takes
-    /// all of it together.
-    pub async fn acquire(self: &Arc<Self>, weight: Tokens) -> Permit {
+    /// Waits for a slot, the pause's end, and room for one request, and takes all of it
+    /// together. The weight is asked when the turn has come, since what is expected of an answer
+    /// changes while requests wait.
+    pub async fn acquire(self: &Arc<Self>, weight: impl Fn() -> Tokens) -> Permit {
         let _turn = self.queue.lock().await;
+        let weight = weight();
         let slot = loop {
             let slot = self
                 .slots
@@ -144,21 +146,25 @@ impl Admission {
     }
 
     async fn wait(&self, (until, reason): (Instant, WaitReason)) {
-        self.gauges.set_waiting(Some(Waiting {
-            reason,
-            until: until.into_std(),
-        }));
+        let _shown = ShownWait::start(
+            &self.gauges,
+            Waiting {
+                reason,
+                until: until.into_std(),
+            },
+        );
         tokio::select! {
             () = tokio::time::sleep_until(until) => {}
             () = self.changed.notified() => {}
         }
-        self.gauges.set_waiting(None);
     }
 
-    /// Lets nothing out until then. A shorter pause does not end a longer one.
-    pub fn pause_until(&self, until: Instant, why: String) {
+    /// Lets nothing out until then, and tells whether that is news: a shorter pause does not end
+    /// a longer one.
+    pub fn pause_until(&self, until: Instant, why: String) -> bool {
         let mut pause = self.lock_pause();
-        if pause.as_ref().is_none_or(|current| current.until < until) {
+        let longer = pause.as_ref().is_none_or(|current| current.until < until);
+        if longer {
             *pause = Some(Pause {
                 until,
                 next: until,
@@ -167,12 +173,29 @@ impl Admission {
         }
         drop(pause);
         self.changed.notify_one();
+        longer
     }
 
     fn lock_pause(&self) -> std::sync::MutexGuard<'_, Option<Pause>> {
         self.pause
             .lock()
             .expect("no code panics while it holds this lock")
+    }
+}
+
+/// What the next request waits for, shown for as long as it does, even if the wait is given up.
+struct ShownWait<'a>(&'a Gauges);
+
+impl<'a> ShownWait<'a> {
+    fn start(gauges: &'a Gauges, waiting: Waiting) -> Self {
+        gauges.set_waiting(Some(waiting));
+        ShownWait(gauges)
+    }
+}
+
+impl Drop for ShownWait<'_> {
+    fn drop(&mut self) {
+        self.0.set_waiting(None);
     }
 }
 
@@ -244,7 +267,7 @@ mod tests {
         let by_requests = admission(1, 60, 600_000);
         for _ in 0..11 {
             by_requests
-                .acquire(Tokens(100))
+                .acquire(|| Tokens(100))
                 .await
                 .settle(Spent::Tokens(Tokens(100)));
         }
@@ -253,7 +276,7 @@ mod tests {
         let by_tokens = admission(1, 60_000, 6_000);
         for _ in 0..11 {
             by_tokens
-                .acquire(Tokens(100))
+                .acquire(|| Tokens(100))
                 .await
                 .settle(Spent::Tokens(Tokens(100)));
         }
@@ -269,12 +292,18 @@ mod tests {
             let admission = admission.clone();
             light.spawn(async move {
                 loop {
-                    admission.acquire(Tokens(10)).await.settle(Spent::Unknown);
+                    admission
+                        .acquire(|| Tokens(10))
+                        .await
+                        .settle(Spent::Unknown);
                 }
             });
         }
         tokio::task::yield_now().await;
-        admission.acquire(Tokens(900)).await.settle(Spent::Unknown);
+        admission
+            .acquire(|| Tokens(900))
+            .await
+            .settle(Spent::Unknown);
         assert!(
             start.elapsed() < Duration::from_secs(4),
             "{:?}",
@@ -287,21 +316,31 @@ mod tests {
         let admission = admission(4, 0, 6_000);
         let start = Instant::now();
         admission
-            .acquire(Tokens(60_000))
+            .acquire(|| Tokens(60_000))
             .await
             .settle(Spent::Unknown);
         assert_about(start.elapsed(), 0.0);
-        admission.acquire(Tokens(1)).await.settle(Spent::Unknown);
-        assert_about(start.elapsed(), 600.0);
+        admission.acquire(|| Tokens(1)).await.settle(Spent::Unknown);
+        let (least, most) = (Duration::from_secs(599), Duration::from_secs(601));
+        assert!(
+            (least..most).contains(&start.elapsed()),
+            "{:?}",
+            start.elapsed()
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_shorter_than_reserved_lets_the_waiting_one_go_early() {
         let admission = admission(4, 0, 6_000);
-        let first = admission.acquire(Tokens(6_000)).await;
+        let first = admission.acquire(|| Tokens(6_000)).await;
         let waiting = tokio::spawn({
             let admission = admission.clone();
-            async move { admission.acquire(Tokens(100)).await.settle(Spent::Unknown) }
+            async move {
+                admission
+                    .acquire(|| Tokens(100))
+                    .await
+                    .settle(Spent::Unknown)
+            }
         });
         tokio::time::sleep(Duration::from_secs(5)).await;
         let settled = Instant::now();
@@ -313,10 +352,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_slot_is_held_while_the_first_in_the_queue_waits() {
         let admission = admission(2, 1, 0);
-        admission.acquire(Tokens(0)).await.settle(Spent::Unknown);
+        admission.acquire(|| Tokens(0)).await.settle(Spent::Unknown);
         let waiting = tokio::spawn({
             let admission = admission.clone();
-            async move { admission.acquire(Tokens(0)).await.settle(Spent::Unknown) }
+            async move { admission.acquire(|| Tokens(0)).await.settle(Spent::Unknown) }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(admission.slots.available_permits(), 2);
@@ -333,7 +372,7 @@ mod tests {
         admission.pause_until(start + Duration::from_secs(1), "429".into());
         let mut passed = Vec::new();
         for _ in 0..300 {
-            admission.acquire(Tokens(0)).await.settle(Spent::Unknown);
+            admission.acquire(|| Tokens(0)).await.settle(Spent::Unknown);
             passed.push(start.elapsed());
         }
         assert_about(passed[0], 10.0);

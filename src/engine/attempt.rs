@@ -49,6 +49,13 @@ struct History {
     pushed_back_since: Option<Instant>,
 }
 
+impl History {
+    /// An answer of another kind shows that the route takes this item.
+    fn forget_push_backs(&mut self) {
+        (self.push_backs, self.pushed_back_since) = (0, None);
+    }
+}
+
 /// Lives an item's life: asks, judges, waits, asks again, until there is an outcome or the run
 /// stops.
 pub async fn live<T: Transport>(shared: &Shared<T>, item: Item) -> End {
@@ -85,7 +92,7 @@ pub async fn live<T: Transport>(shared: &Shared<T>, item: Item) -> End {
 
 /// Waits for a permit; `None` where the run stops first.
 async fn admit<T: Transport>(shared: &Shared<T>, item: &Item) -> Option<Permit> {
-    let weight = match item.prompt_tokens {
+    let weight = || match item.prompt_tokens {
         Some(prompt) => prompt + item.max_output.unwrap_or_else(|| shared.outputs.expected()),
         None => Tokens(0),
     };
@@ -169,8 +176,11 @@ async fn judge<T: Transport>(
     exchange: Exchange,
     sent: Instant,
 ) -> Next {
-    if !matches!(verdict, Verdict::Throttle { .. }) && exchange.is_ok() {
-        shared.route.answered();
+    if !matches!(verdict, Verdict::Throttle { .. }) {
+        history.forget_push_backs();
+        if exchange.is_ok() {
+            shared.route.answered();
+        }
     }
     match verdict {
         Verdict::Done(answer) => match exchange {
@@ -274,13 +284,16 @@ async fn throttled<T: Transport>(
     let random = shared.random();
     // Acts before it tells: the slot is free already, and a slow listener must not let others
     // through in the meantime.
-    let push_back = shared.route.pushed_back(&failure, wait, sent, random);
+    let mut push_back = shared.route.pushed_back(&failure, wait, sent, random);
     let delay = match push_back {
         PushBack::GiveUp => return Next::Halt(failure),
         PushBack::ItemOnly => backoff::delay(history.push_backs, shared.random()),
         PushBack::Pause(wait) => {
             let until = Instant::now() + wait;
-            shared.admission.pause_until(until, reason(&failure));
+            if !shared.admission.pause_until(until, reason(&failure)) {
+                // Everybody waits longer than this already.
+                push_back = PushBack::ItemOnly;
+            }
             // The gate makes everybody wait, this item included.
             Duration::ZERO
         }

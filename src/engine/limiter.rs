@@ -1,7 +1,7 @@
 //! One limit per minute: a bucket that refills evenly.               [the only governor]
 //!
-//! Providers enforce a limit by the second, so the bucket holds only a tenth of a second's worth:
-//! no burst stands at the start. What governor lacks is done on its state, the theoretical
+//! Providers enforce a limit by the second, so the bucket holds less than a second's worth: no burst
+//! stands at the start. What governor lacks is done on its state, the theoretical
 //! arrival time: what was taken too much goes back, what was taken too little becomes a debt that
 //! delays the next taker, and an amount above the bucket is taken with the rest as debt.
 
@@ -18,8 +18,10 @@ use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
 const MINUTE_NANOS: u64 = 60_000_000_000;
-/// How much of a minute's amount may go out at once.
-const BURST_SHARE: u64 = 600;
+/// Parts of a minute whose amount may go out at once: a tenth of a second of requests, and half a
+/// second of tokens, since refunds come in bunches and what finds the bucket full is lost.
+const REQUEST_BURST: u64 = 600;
+const TOKEN_BURST: u64 = 120;
 
 /// A rate of so many units a minute.
 pub struct Bucket {
@@ -29,18 +31,24 @@ pub struct Bucket {
     /// The time in which one unit refills, in nanoseconds.
     unit: u64,
     burst: NonZeroU32,
-    /// What came back while the bucket was full, at most another bucket's worth. Without it,
-    /// a limit far below the sum of reservations is lost in refunds that come in bunches.
-    surplus: AtomicU64,
 }
 
 impl Bucket {
-    /// Makes a full bucket.
-    pub fn per_minute(amount: NonZeroU32) -> Self {
-        let amount = u64::from(amount.get());
+    /// Limits requests. The bucket is full at first.
+    pub fn of_requests(per_minute: NonZeroU32) -> Self {
+        Self::new(per_minute, REQUEST_BURST)
+    }
+
+    /// Limits tokens. The bucket is full at first.
+    pub fn of_tokens(per_minute: NonZeroU32) -> Self {
+        Self::new(per_minute, TOKEN_BURST)
+    }
+
+    fn new(per_minute: NonZeroU32, burst_share: u64) -> Self {
+        let amount = u64::from(per_minute.get());
         // Rounded up: never faster than the limit.
         let unit = MINUTE_NANOS.div_ceil(amount);
-        let burst = NonZeroU32::new((amount / BURST_SHARE) as u32).unwrap_or(NonZeroU32::MIN);
+        let burst = NonZeroU32::new((amount / burst_share) as u32).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(Duration::from_nanos(unit))
             .expect("a unit takes at least a nanosecond")
             .allow_burst(burst);
@@ -55,21 +63,12 @@ impl Bucket {
             clock,
             unit,
             burst,
-            surplus: AtomicU64::new(0),
         }
     }
 
     /// Takes an amount, or says when to ask again. An amount above the bucket waits for a full
     /// one and leaves a debt, so it is neither refused for ever nor let through for free.
     pub fn take(&self, amount: u64) -> Result<(), Instant> {
-        let from_surplus = amount.min(self.surplus.load(Ordering::Acquire));
-        self.take_from_bucket(amount - from_surplus)?;
-        // Another taker may have been faster: then the surplus ends at nothing.
-        self.change_surplus(|surplus| surplus.saturating_sub(from_surplus));
-        Ok(())
-    }
-
-    fn take_from_bucket(&self, amount: u64) -> Result<(), Instant> {
         let within = amount.min(u64::from(self.burst.get()));
         let Some(cells) = NonZeroU32::new(within as u32) else {
             return Ok(());
@@ -92,8 +91,6 @@ impl Bucket {
 
     /// Puts back what turned out not to be used.
     pub fn give_back(&self, amount: u64) {
-        let missing = self.missing();
-        self.change_surplus(|surplus| surplus.saturating_add(amount.saturating_sub(missing)));
         self.state
             .update(|arrival| arrival.saturating_sub(self.span(amount)));
     }
@@ -103,22 +100,6 @@ impl Bucket {
         let now = self.clock.now().as_u64();
         self.state
             .update(|arrival| arrival.max(now).saturating_add(self.span(amount)));
-    }
-
-    /// Returns what the bucket lacks at the moment, debts included. Rounded up, so that taking
-    /// and putting back never makes a unit out of the time between the two.
-    fn missing(&self) -> u64 {
-        let arrival = self.state.0.load(Ordering::Acquire);
-        let lead = arrival.saturating_sub(self.clock.now().as_u64());
-        lead.div_ceil(self.unit)
-    }
-
-    fn change_surplus(&self, change: impl Fn(u64) -> u64) {
-        let most = u64::from(self.burst.get());
-        let change = |surplus| Some(change(surplus).min(most));
-        let _ = self
-            .surplus
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
     }
 
     fn span(&self, amount: u64) -> u64 {
@@ -181,7 +162,7 @@ mod tests {
     use super::*;
 
     fn bucket(per_minute: u32) -> Bucket {
-        Bucket::per_minute(NonZeroU32::new(per_minute).unwrap())
+        Bucket::of_requests(NonZeroU32::new(per_minute).unwrap())
     }
 
     /// Takes amounts one after the other and returns when the last one went through.
@@ -230,26 +211,6 @@ mod tests {
         let bucket = bucket(6000);
         bucket.give_back(1_000_000);
         assert_about(take_all(&bucket, vec![10; 101]).await, 10.0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_comes_back_to_a_full_bucket_is_kept_up_to_another_bucket() {
-        let bucket = bucket(60_000);
-        bucket.give_back(1_000_000);
-        assert_about(take_all(&bucket, [200]).await, 0.0);
-        assert!(bucket.take(1).is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn taking_and_putting_back_makes_nothing_out_of_the_time_between() {
-        let bucket = bucket(60);
-        for _ in 0..100 {
-            bucket.take(1).unwrap();
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            bucket.give_back(1);
-        }
-        bucket.take(1).unwrap();
-        assert!(bucket.take(1).is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -94,7 +94,7 @@ impl Route {
         // A wait of nothing is none: it must not keep the pauses from growing.
         if let Some(asked) = asked.filter(|asked| !asked.is_zero()) {
             let wait = asked + backoff::stagger(asked, random);
-            state.judged = Some(now + wait);
+            state.judged = state.judged.max(Some(now + wait));
             return PushBack::Pause(wait);
         }
         if state.judged.is_some_and(|judged| sent < judged) {
