@@ -459,30 +459,29 @@ struct Hub {
 
 impl Hub {
     async fn listen(mut self, mut events: mpsc::Receiver<Event>) -> (Tally, Result<()>) {
-        let mut batch = Vec::with_capacity(EVENT_QUEUE);
+        let mut heard = Vec::with_capacity(EVENT_QUEUE);
         let mut failure = None;
         loop {
             let due = self
                 .recorder
                 .sync_due()
                 .map_or(self.progress.due(), |sync| sync.min(self.progress.due()));
-            let heard =
-                tokio::time::timeout_at(due.into(), events.recv_many(&mut batch, EVENT_QUEUE))
+            let from = heard.len();
+            let more =
+                tokio::time::timeout_at(due.into(), events.recv_many(&mut heard, EVENT_QUEUE))
                     .await;
-            for event in batch.drain(..) {
-                self.tally.hear(&event);
-                self.progress.hear(&event);
-                if let Event::Settled(record) = event {
-                    self.recorder.take(&record);
+            heard[from..].iter().for_each(|event| self.hear(event));
+            // After a failure, events are held until the end: what they tell is not stored.
+            if failure.is_none() {
+                match self.recorder.append().and_then(|()| self.recorder.commit()) {
+                    Ok(()) => heard.drain(..).for_each(|event| self.tally.hear(&event)),
+                    Err(error) => {
+                        self.stop.advance(Phase::Draining);
+                        failure = Some(error);
+                    }
                 }
             }
-            if failure.is_none()
-                && let Err(error) = self.recorder.append().and_then(|()| self.recorder.commit())
-            {
-                self.stop.advance(Phase::Draining);
-                failure = Some(error);
-            }
-            if heard == Ok(0) {
+            if more == Ok(0) {
                 break;
             }
             self.progress.show(&self.tally, Instant::now());
@@ -490,11 +489,38 @@ impl Hub {
             tokio::time::sleep(GATHERING).await;
         }
         self.progress.finish();
-        let recorded = match failure {
-            None => self.recorder.finish(),
-            Some(error) => Err(error),
-        };
-        (self.tally, recorded.context("failed to write the output"))
+        match failure {
+            None => (
+                self.tally,
+                self.recorder.finish().context("failed to write the output"),
+            ),
+            Some(error) => self.write_at_last(&heard, error),
+        }
+    }
+
+    fn hear(&mut self, event: &Event) {
+        self.progress.hear(event);
+        if let Event::Settled(record) = event {
+            self.recorder.take(record);
+        }
+    }
+
+    /// Tries once more to append what could not be written, now that nothing else comes.
+    fn write_at_last(mut self, held: &[Event], error: std::io::Error) -> (Tally, Result<()>) {
+        let answers = held
+            .iter()
+            .filter(|event| matches!(event, Event::Settled(_)))
+            .count();
+        let mut what = "failed to write the output".to_owned();
+        if self.recorder.append().is_ok() {
+            held.iter().for_each(|event| self.tally.hear(event));
+        } else if answers > 0 {
+            what = format!(
+                "{what} ({} could not be stored and will be asked again)",
+                count(answers as u64, "answer")
+            );
+        }
+        (self.tally, Err(error).context(what))
     }
 }
 
@@ -534,15 +560,21 @@ impl Closing<'_> {
             terminal::print(&summary.json().to_string()).context("failed to print the summary")?;
         }
         if let Err(error) = &self.outcome.files {
-            terminal::error(
-                &format!("{error:#}"),
-                Some("make room, then --resume goes on"),
-            );
+            terminal::error(&format!("{error:#}"), Some(self.storage_advice(error)));
         } else if let Some(failure) = &ending.halted {
             let (what, hint) = self.explain_halt(failure, requests);
             terminal::error(&what, Some(&hint));
         }
         Ok(exit)
+    }
+
+    fn storage_advice(&self, error: &anyhow::Error) -> &'static str {
+        let kind = error.root_cause().downcast_ref().map(std::io::Error::kind);
+        match kind {
+            _ if self.job.settings.paths.results.is_none() => "-o FILE keeps what was paid for",
+            Some(std::io::ErrorKind::StorageFull) => "free some space, then --resume goes on",
+            _ => "--resume goes on once the files can be read and written again",
+        }
     }
 
     fn exit(&self) -> Exit {

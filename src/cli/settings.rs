@@ -101,6 +101,15 @@ fn paths(args: &RunArgs, mode: StartMode) -> Result<Paths> {
             let what = format!("the output {} is a folder", results.display());
             return Err(Refusal::new(what).hint("-o FILE names a file").into());
         }
+        let folder = results
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            let what = format!("the output's folder {} does not exist", folder.display());
+            return Err(Refusal::new(what)
+                .hint(format!("mkdir -p {}", folder.display()))
+                .into());
+        }
         return Ok(Paths::beside(&results));
     }
     if mode == StartMode::Resume {

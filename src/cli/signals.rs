@@ -68,11 +68,14 @@ async fn heed(
             _ = hangup.1.recv() => hangup.0,
         };
         if first.set(number).is_ok() {
-            let calls = count(gauges.in_flight.value(), "call");
             stop.advance(Phase::Draining);
-            notes.note(&format!(
-                "stopping: {calls} in flight may be paid for, waiting for them (again ^C to drop them)"
-            ));
+            match gauges.in_flight.value() {
+                0 => notes.note("stopping"),
+                calls => notes.note(&format!(
+                    "stopping: {} in flight may be paid for, waiting for them (again ^C to drop them)",
+                    count(calls, "call")
+                )),
+            }
         } else if stop.phase() < Phase::Aborting {
             stop.advance(Phase::Aborting);
         } else {

@@ -216,6 +216,7 @@ impl Summary<'_> {
         if let Some(command) = &self.resume {
             let word = match self.exit {
                 Exit::SomeErrors => "Try the failed ones again",
+                Exit::Failed => "Continue",
                 _ => "Nothing done is lost. Continue",
             };
             remarks.push(format!("  {word}:  {command}"));

@@ -39,11 +39,19 @@ impl Paths {
         }
     }
 
-    /// Names the files of a run whose results go to standard output.
+    /// Names the files of a run whose results go to standard output. They do not collide with
+    /// those of a run with a results file.
     pub fn for_stdout(input: &Path) -> Self {
-        Paths {
-            results: None,
-            ..Self::beside(&Self::default_results(input))
+        let mut stem = Self::stem_of(input).into_os_string();
+        stem.push(".stdout");
+        Self::from_stem(Path::new(&stem))
+    }
+
+    /// Returns an input's name without its ending.
+    fn stem_of(input: &Path) -> PathBuf {
+        match input == Path::new("-") {
+            true => PathBuf::from("stdin"),
+            false => input.with_extension(""),
         }
     }
 
@@ -65,12 +73,7 @@ impl Paths {
     /// Returns the results file for an input that names none: `input.jsonl` gives
     /// `input.results.jsonl`, standard input gives `stdin.results.jsonl`.
     pub fn default_results(input: &Path) -> PathBuf {
-        let input = if input == Path::new("-") {
-            Path::new("stdin")
-        } else {
-            input
-        };
-        let mut name = input.with_extension("").into_os_string();
+        let mut name = Self::stem_of(input).into_os_string();
         name.push(".results.jsonl");
         name.into()
     }
@@ -97,7 +100,7 @@ mod tests {
             Path::new("a/in.results.errors.jsonl")
         );
         let stdin = Paths::for_stdout(Path::new("-"));
-        assert_eq!(stdin.errors, Path::new("stdin.results.errors.jsonl"));
+        assert_eq!(stdin.errors, Path::new("stdin.stdout.errors.jsonl"));
         assert_eq!(stdin.results, None);
     }
 }
