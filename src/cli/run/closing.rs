@@ -1,0 +1,213 @@
+//! After the last event: the exit code, the closing summary, and how to go on.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use super::Outcome;
+use super::feeder::Job;
+use crate::cli::args::RunArgs;
+use crate::cli::progress::Style;
+use crate::cli::settings::Target;
+use crate::cli::summary::Summary;
+use crate::cli::{Exit, terminal};
+use crate::words::human::{count, thousands};
+use crate::words::verdict::{Failure, FailureKind};
+
+/// The end of a run, in words and as an exit code.
+pub struct Closing<'a> {
+    pub args: &'a RunArgs,
+    pub job: &'a Job,
+    pub outcome: &'a Outcome,
+    pub total: Option<u64>,
+}
+
+impl Closing<'_> {
+    pub fn conclude(&self, requests: u64, started: Instant) -> Result<Exit> {
+        let Outcome {
+            ending, tally, fed, ..
+        } = self.outcome;
+        let exit = self.exit();
+        let summary = Summary {
+            tally,
+            exit,
+            halted: ending.halted.as_ref(),
+            items: self.total.unwrap_or(fed.entries),
+            results_before: fed.results_before,
+            errors_before: fed.errors_before,
+            requests,
+            wall: started.elapsed(),
+            paths: &self.job.settings.paths,
+            resume: self.resume_command(exit),
+        };
+        let silent = self.args.quiet;
+        match Style::choose(self.args.progress, silent) {
+            Style::Json => terminal::line(&summary.json().to_string()),
+            _ if silent => {}
+            _ => terminal::line(&summary.text()),
+        }
+        if self.args.json {
+            terminal::print(&summary.json().to_string()).context("failed to print the summary")?;
+        }
+        if let Err(error) = &self.outcome.files {
+            terminal::error(&format!("{error:#}"), Some(self.storage_advice(error)));
+        } else if let Some(failure) = &ending.halted {
+            let (what, hint) = self.explain_halt(failure, requests);
+            terminal::error(&what, Some(&hint));
+        }
+        Ok(exit)
+    }
+
+    fn storage_advice(&self, error: &anyhow::Error) -> &'static str {
+        let kind = error.root_cause().downcast_ref().map(std::io::Error::kind);
+        match kind {
+            _ if self.job.settings.paths.results.is_none() => "-o FILE keeps what was paid for",
+            Some(std::io::ErrorKind::StorageFull) => "free some space, then --resume goes on",
+            _ => "--resume goes on once the files can be read and written again",
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        let Outcome {
+            ending,
+            tally,
+            fed,
+            signal,
+            files,
+        } = self.outcome;
+        let settled = tally.settled() + fed.results_before + fed.errors_before;
+        let complete = ending.complete || self.total.is_some_and(|total| settled >= total);
+        match signal {
+            _ if files.is_err() => Exit::Failed,
+            _ if complete && tally.failed() + fed.errors_before == 0 => Exit::Done,
+            _ if complete => Exit::SomeErrors,
+            Some(signal) => Exit::Interrupted { signal: *signal },
+            None if ending.halted.is_some() => Exit::Guarded,
+            // Nothing else stops a run.
+            None => Exit::Failed,
+        }
+    }
+
+    /// Returns the command that goes on, where going on would do anything.
+    fn resume_command(&self, exit: Exit) -> Option<String> {
+        self.job.settings.paths.results.as_ref()?;
+        let errors = &self.outcome.tally.errors;
+        let some_would_be_retried = errors.keys().any(|status| !status.is_kept_on_resume());
+        let useful = match exit {
+            Exit::Done => false,
+            Exit::SomeErrors => some_would_be_retried,
+            _ => true,
+        };
+        useful.then(|| resume_command(std::env::args()))
+    }
+
+    fn explain_halt(&self, failure: &Failure, requests: u64) -> (String, String) {
+        let detail = match (failure.http_status, &failure.code) {
+            (Some(status), Some(code)) => format!(" ({status} {code})"),
+            (Some(status), None) => format!(" ({status})"),
+            (None, _) => String::new(),
+        };
+        let (what, cure) = match failure.kind {
+            FailureKind::Auth => ("the provider refuses the key", self.key_advice()),
+            FailureKind::Quota => (
+                "the provider says that the quota is used up",
+                "add credit".to_owned(),
+            ),
+            FailureKind::NotFound => (
+                "the endpoint does not know this address or model",
+                "check --base-url and --model".to_owned(),
+            ),
+            FailureKind::Unreachable => (
+                "the server cannot be reached",
+                format!("check that {} is right and up", self.base_url()),
+            ),
+            _ => (
+                "the server has been pushing back for too long",
+                "try again later".to_owned(),
+            ),
+        };
+        let asked = count(requests, "request");
+        let what = format!("{what}{detail}, stopped after {asked}: {}", failure.message);
+        let done = self.outcome.tally.settled() + self.outcome.fed.results_before;
+        let of = self
+            .total
+            .map_or(String::new(), |total| format!(" of {}", thousands(total)));
+        (
+            what,
+            format!(
+                "{cure}; {}{of} done; then --resume goes on",
+                thousands(done)
+            ),
+        )
+    }
+
+    fn key_advice(&self) -> String {
+        match &self.job.settings.target {
+            Target::Endpoint {
+                key: Some(key),
+                key_origin,
+                ..
+            } => match key.ending() {
+                Some(ending) => format!("the key of {key_origin} ends in …{ending}; mend it"),
+                None => format!("mend the key of {key_origin}"),
+            },
+            _ => "no key was sent; set one".to_owned(),
+        }
+    }
+
+    fn base_url(&self) -> &str {
+        match &self.job.settings.target {
+            Target::Endpoint { base_url, .. } => base_url,
+            Target::Simulator(_) => "the simulator",
+        }
+    }
+}
+
+/// Repeats the command line with `--resume`, quoted for a shell.
+fn resume_command(args: impl Iterator<Item = String>) -> String {
+    let mut words: Vec<String> = args.filter(|word| word != "--overwrite").collect();
+    if let Some(program) = words.first_mut() {
+        *program = "llmbatch".to_owned();
+    }
+    if !words.iter().any(|word| word == "--resume") {
+        words.push("--resume".to_owned());
+    }
+    let quoted: Vec<_> = words.iter().map(|word| shell_quoted(word)).collect();
+    quoted.join(" ")
+}
+
+fn shell_quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn again(words: &[&str]) -> String {
+        resume_command(words.iter().map(|word| (*word).to_owned()))
+    }
+
+    #[test]
+    fn the_resume_command_can_be_pasted() {
+        assert_eq!(
+            again(&[
+                "target/x/llmbatch",
+                "run",
+                "in.jsonl",
+                "--overwrite",
+                "--prompt",
+                "it's {{ a }}"
+            ]),
+            r"llmbatch run in.jsonl --prompt 'it'\''s {{ a }}' --resume"
+        );
+        assert_eq!(
+            again(&["llmbatch", "run", "a b", "--resume"]),
+            "llmbatch run 'a b' --resume"
+        );
+    }
+}

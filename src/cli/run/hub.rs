@@ -1,0 +1,92 @@
+//! The listener's thread: hears what happens, records, counts and shows it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tokio::sync::mpsc;
+
+use super::EVENT_QUEUE;
+use crate::cli::progress::Progress;
+use crate::cli::summary::Tally;
+use crate::engine::{Phase, Stop};
+use crate::output::Recorder;
+use crate::words::event::Event;
+use crate::words::human::count;
+
+/// How long events gather before they are heard. Answers are in memory only for this time.
+const GATHERING: Duration = Duration::from_millis(1);
+
+/// The listener: records, counts and shows events.
+pub struct Hub {
+    pub recorder: Recorder,
+    pub progress: Progress,
+    pub tally: Tally,
+    pub stop: Stop,
+}
+
+impl Hub {
+    pub async fn listen(mut self, mut events: mpsc::Receiver<Event>) -> (Tally, Result<()>) {
+        let mut heard = Vec::with_capacity(EVENT_QUEUE);
+        let mut failure = None;
+        loop {
+            let due = self
+                .recorder
+                .sync_due()
+                .map_or(self.progress.due(), |sync| sync.min(self.progress.due()));
+            let from = heard.len();
+            let more =
+                tokio::time::timeout_at(due.into(), events.recv_many(&mut heard, EVENT_QUEUE))
+                    .await;
+            heard[from..].iter().for_each(|event| self.hear(event));
+            // After a failure, events are held until the end: what they tell is not stored.
+            if failure.is_none() {
+                match self.recorder.append().and_then(|()| self.recorder.commit()) {
+                    Ok(()) => heard.drain(..).for_each(|event| self.tally.hear(&event)),
+                    Err(error) => {
+                        self.stop.advance(Phase::Draining);
+                        failure = Some(error);
+                    }
+                }
+            }
+            if more == Ok(0) {
+                break;
+            }
+            self.progress.show(&self.tally, Instant::now());
+            // Let a few events gather: being woken for each one would cost more than hearing it.
+            tokio::time::sleep(GATHERING).await;
+        }
+        self.progress.finish();
+        match failure {
+            None => (
+                self.tally,
+                self.recorder.finish().context("failed to write the output"),
+            ),
+            Some(error) => self.write_at_last(&heard, error),
+        }
+    }
+
+    fn hear(&mut self, event: &Event) {
+        self.progress.hear(event);
+        if let Event::Settled(record) = event {
+            self.recorder.take(record);
+        }
+    }
+
+    /// Tries once more to append what could not be written, now that nothing else comes.
+    fn write_at_last(mut self, held: &[Event], error: std::io::Error) -> (Tally, Result<()>) {
+        let answers = held
+            .iter()
+            .filter(|event| matches!(event, Event::Settled(_)))
+            .count();
+        let mut what = "failed to write the output".to_owned();
+        if self.recorder.append().is_ok() {
+            held.iter().for_each(|event| self.tally.hear(event));
+        } else if answers > 0 {
+            what = format!(
+                "{what} ({} could not be stored and will be asked again)",
+                count(answers as u64, "answer")
+            );
+        }
+        (self.tally, Err(error).context(what))
+    }
+}

@@ -1,0 +1,240 @@
+//! `llmbatch run`: makes the rooms and connects them.
+//!
+//! A thread of its own reads the input, the engine runs on the async runtime, and a third thread
+//! hears the events: it records, counts and shows them.
+
+mod closing;
+mod feeder;
+mod hub;
+mod opening;
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use super::args::RunArgs;
+use super::progress::{Progress, Style};
+use super::refusal::Refusal;
+use super::settings::{RunSettings, Target, is_loopback};
+use super::signals::Signals;
+use super::summary::Tally;
+use super::{Exit, terminal};
+use crate::engine::{Ending, Engine, Stop};
+use crate::input::Census;
+use crate::output::checkpoint::InputIdentity;
+use crate::output::{self, Opened, Recorder, RecorderSettings, StartMode};
+use crate::provider::Provider;
+use crate::provider::openai::OpenAi;
+use crate::provider::preset::Preset;
+use crate::sim::Simulator;
+use crate::transport::{Http, HttpSettings};
+use crate::words::event::Gauges;
+use closing::Closing;
+use feeder::{Fed, Job, feed};
+use hub::Hub;
+use opening::{explain, look_at_input, open, place, take_census};
+
+/// Batches read ahead of the engine's window: just enough that it never waits for the reader.
+const READ_AHEAD: usize = 2;
+/// Events between the engine and the disk; when it is full, the engine waits.
+const EVENT_QUEUE: usize = 1024;
+
+/// Runs a file.
+pub fn run(args: &RunArgs) -> Result<Exit> {
+    let started = Instant::now();
+    look_at_input(&args.input)?;
+    let settings = RunSettings::from_args(args)?;
+    if settings.mode == StartMode::New {
+        output::refuse_existing(&settings.paths).map_err(explain)?;
+    }
+    let census = take_census(&settings)?;
+    let http = network(&settings.target)?;
+    let style = Style::choose(args.progress, args.quiet);
+    let Opened {
+        sink,
+        mut finished,
+        spent_before,
+        notes,
+        ..
+    } = open(&settings, census.as_ref())?;
+    if !args.quiet {
+        notes
+            .iter()
+            .for_each(|note| terminal::line(&format!("note: {note}")));
+    }
+    if let Some(census) = &census {
+        place(&settings, census, &mut finished)?;
+    }
+    let total = census
+        .as_ref()
+        .map(|census| limited(census.lines, settings.limit));
+    let to_do = total.map(|total| total.saturating_sub(finished.positions().len()));
+    let gauges = Arc::new(Gauges::default());
+    let recorder = Recorder::start(
+        sink,
+        RecorderSettings {
+            format: settings.identity.format,
+            lean: settings.identity.lean,
+            checkpoint_every: settings.checkpoint_every,
+            run: settings.identity.clone(),
+            input: census.as_ref().map(identify),
+            finished: census.as_ref().map(|_| finished.positions().clone()),
+            spent_before,
+            in_flight: settings.engine.concurrency as u64,
+            gauges: gauges.clone(),
+        },
+    )
+    .with_context(|| format!("failed to write beside {}", settings.paths.errors.display()))?;
+    let progress = Progress::new(style, args.verbose, to_do, gauges.clone());
+    let job = Arc::new(Job {
+        repeats: census.map(|census| census.repeats),
+        settings,
+        finished,
+        fed: Mutex::default(),
+    });
+    let outcome = drive(&job, http, recorder, progress, gauges.clone())?;
+    let closing = Closing {
+        args,
+        job: &job,
+        outcome: &outcome,
+        total,
+    };
+    closing.conclude(gauges.sent.value(), started)
+}
+
+fn limited(items: u64, limit: Option<u64>) -> u64 {
+    limit.map_or(items, |limit| items.min(limit))
+}
+
+fn identify(census: &Census) -> InputIdentity {
+    InputIdentity {
+        bytes: census.bytes,
+        hash: census.hash,
+    }
+}
+
+/// What came of a run.
+struct Outcome {
+    ending: Ending,
+    tally: Tally,
+    fed: Fed,
+    /// The signal that ended it.
+    signal: Option<u8>,
+    /// Whether the input could be read and the output be written.
+    files: Result<()>,
+}
+
+/// Connects reader, engine and recorder, and waits for all of them.
+fn drive(
+    job: &Arc<Job>,
+    http: Http,
+    recorder: Recorder,
+    progress: Progress,
+    gauges: Arc<Gauges>,
+) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let stop = Stop::default();
+    let signals = Signals::watch(&runtime, &stop, &gauges, progress.sink())?;
+    let provider = provider(&job.settings, &runtime)?;
+    let (entries_in, entries) = mpsc::channel(READ_AHEAD);
+    let (events_in, events) = mpsc::channel(EVENT_QUEUE);
+    let settings = job.settings.engine.clone();
+    let engine = Engine::new(settings, provider, http, events_in, gauges, stop.clone());
+    let feeder = std::thread::spawn({
+        let job = job.clone();
+        move || feed(&job, &entries_in)
+    });
+    let hub = std::thread::spawn({
+        let hub = Hub {
+            recorder,
+            progress,
+            tally: Tally::default(),
+            stop,
+        };
+        let clock = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .context("failed to start the runtime")?;
+        move || clock.block_on(hub.listen(events))
+    });
+    let ending = runtime.block_on(engine.run(entries));
+    let (tally, recorded) = hub
+        .join()
+        .expect("a panic of the recorder ends the program");
+    let read = match ending.complete {
+        // The reader has closed its channel, so it is at its end.
+        true => feeder
+            .join()
+            .expect("a panic of the reader ends the program"),
+        false => Ok(()),
+    };
+    let fed = *job
+        .fed
+        .lock()
+        .expect("a panic of the reader ends the program");
+    let signal = signals.first();
+    // A second reader of a dead server's socket is not worth waiting for.
+    runtime.shutdown_background();
+    Ok(Outcome {
+        ending,
+        tally,
+        fed,
+        signal,
+        files: read.and(recorded),
+    })
+}
+
+/// Sets the network up, before any file is touched.
+fn network(target: &Target) -> Result<Http> {
+    let settings = match target {
+        Target::Endpoint { base_url, key, .. } => HttpSettings {
+            secret: key
+                .as_ref()
+                .map(|key| Bytes::copy_from_slice(key.reveal().as_bytes())),
+            direct: is_loopback(base_url),
+            plain: !base_url
+                .trim_start()
+                .to_ascii_lowercase()
+                .starts_with("https"),
+        },
+        Target::Simulator(_) => HttpSettings {
+            direct: true,
+            plain: true,
+            secret: None,
+        },
+    };
+    Ok(Http::new(settings).map_err(|error| {
+        Refusal::new(format!("the network cannot be set up: {error}"))
+            .hint("install the system's CA certificates (Debian: apt-get install ca-certificates)")
+    })?)
+}
+
+/// Makes the provider; with `--simulate`, also the server that it talks to.
+fn provider(settings: &RunSettings, runtime: &Runtime) -> Result<Arc<dyn Provider>> {
+    let (preset, base_url, key) = match &settings.target {
+        Target::Endpoint {
+            preset,
+            base_url,
+            key,
+            ..
+        } => (*preset, base_url.clone(), key.as_ref()),
+        Target::Simulator(sim) => {
+            let simulator = runtime
+                .block_on(Simulator::bind(0, (**sim).clone()))
+                .context("failed to start the simulator on a free port of 127.0.0.1")?;
+            let base_url = format!("http://{}/v1", simulator.address());
+            runtime.spawn(simulator.serve());
+            (Preset::GENERIC, base_url, None)
+        }
+    };
+    let provider = OpenAi::new(preset, &base_url, key)
+        .map_err(|why| Refusal::new(format!("the base URL cannot be used: {why}")))?;
+    Ok(Arc::new(provider))
+}
