@@ -147,7 +147,8 @@ pub struct Run {
     quiet: bool,
     results: String,
     code: i32,
-    stderr: Vec<String>,
+    /// `None` takes anything.
+    stderr: Option<Vec<String>>,
 }
 
 impl Run {
@@ -175,7 +176,7 @@ impl Run {
             quiet: false,
             results: "in.results".to_owned(),
             code: 0,
-            stderr: Vec::new(),
+            stderr: Some(Vec::new()),
         }
     }
 
@@ -240,7 +241,13 @@ impl Run {
 
     /// Expects exactly so many lines on standard error, each with its part in it.
     pub fn expect_stderr<'a>(mut self, parts: impl IntoIterator<Item = &'a str>) -> Self {
-        self.stderr = parts.into_iter().map(str::to_owned).collect();
+        self.stderr = Some(parts.into_iter().map(str::to_owned).collect());
+        self
+    }
+
+    /// Takes anything on standard error, for tests that look at it themselves.
+    pub fn any_stderr(mut self) -> Self {
+        self.stderr = None;
         self
     }
 
@@ -365,13 +372,12 @@ impl Running {
         let code = status.code();
         let said = format!("args: {:?}\nstderr:\n{stderr}", self.run.args);
         assert_eq!(code, Some(self.run.code), "exit code\n{said}");
-        let parts = &self.run.stderr;
-        let as_expected = stderr.lines().count() == parts.len()
-            && stderr
-                .lines()
-                .zip(parts)
-                .all(|(line, part)| line.contains(part.as_str()));
-        assert!(as_expected, "expected stderr: {parts:#?}\n{said}");
+        if let Some(parts) = &self.run.stderr {
+            assert!(
+                is_as_expected(&stderr, parts),
+                "expected stderr: {parts:#?}\n{said}"
+            );
+        }
         Outcome {
             folder: self.run.folder.clone(),
             stdout,
@@ -395,6 +401,15 @@ impl Running {
             std::thread::park_timeout(Duration::from_millis(1));
         }
     }
+}
+
+fn is_as_expected(stderr: &str, parts: &[String]) -> bool {
+    let lines: Vec<_> = stderr.lines().collect();
+    lines.len() == parts.len()
+        && lines
+            .iter()
+            .zip(parts)
+            .all(|(line, part)| line.contains(part))
 }
 
 impl Drop for Running {
