@@ -11,7 +11,7 @@ pub mod server;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -143,6 +143,7 @@ pub struct Run {
     args: Vec<String>,
     env: HashMap<String, String>,
     stdin: Option<Vec<u8>>,
+    keeps_stdin: bool,
     stdout: Option<PathBuf>,
     quiet: bool,
     results: String,
@@ -172,6 +173,7 @@ impl Run {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             env: HashMap::new(),
             stdin: None,
+            keeps_stdin: false,
             stdout: None,
             quiet: false,
             results: "in.results".to_owned(),
@@ -214,6 +216,12 @@ impl Run {
     pub fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.stdin = Some(bytes.as_ref().to_owned());
         self
+    }
+
+    /// Writes to standard input and does not close it while the process lives.
+    pub fn stdin_left_open(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.keeps_stdin = true;
+        self.stdin(bytes)
     }
 
     /// Sends standard output into this file.
@@ -279,10 +287,17 @@ impl Run {
             })
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), self.stdin.clone()) {
-            // A program that refuses does not read its input to the end.
-            std::thread::spawn(move || drop(pipe.write_all(&bytes)));
-        }
+        let writer = child.stdin.take().map(|mut pipe| {
+            let bytes = self.stdin.clone().unwrap_or_default();
+            std::thread::spawn(move || {
+                // A program that refuses does not read its input to the end.
+                let _ = pipe.write_all(&bytes);
+                pipe
+            })
+        });
+        let open_stdin = writer
+            .filter(|_| self.keeps_stdin)
+            .and_then(|writer| writer.join().ok());
         let stdout = child.stdout.take().map(Stream::read).unwrap_or_default();
         let stderr = child.stderr.take().map(Stream::read).unwrap_or_default();
         Running {
@@ -290,6 +305,7 @@ impl Run {
             stdout,
             stderr,
             run: self,
+            _stdin: open_stdin,
         }
     }
 }
@@ -337,6 +353,7 @@ pub struct Running {
     stdout: Stream,
     stderr: Stream,
     run: Run,
+    _stdin: Option<ChildStdin>,
 }
 
 impl Running {
