@@ -78,6 +78,7 @@ fn survive_kills(seed: u64) {
         }
         running.kill();
         kills += 1;
+        assert!(kills < 60, "it does not come to an end");
     };
     assert!(kills >= 4, "{kills} kills");
     assert_all_answered(&done, ITEMS);
@@ -87,8 +88,7 @@ fn survive_kills(seed: u64) {
     assert!(requests <= most, "{requests} requests, {kills} kills");
 }
 
-// Turned red by: `Journal::append` keeping its lines in memory, or `known_results` forgetting the
-// rows behind the checkpoint.
+// Turned red by: `known_results` forgetting the rows behind the checkpoint.
 #[test]
 fn a_run_killed_at_any_moment_loses_and_doubles_nothing() {
     survive_kills(1);
@@ -97,6 +97,57 @@ fn a_run_killed_at_any_moment_loses_and_doubles_nothing() {
 #[test]
 fn a_run_killed_at_other_moments_loses_and_doubles_nothing() {
     survive_kills(20_260_101);
+}
+
+#[test]
+fn kills_among_failures_leave_each_id_once() {
+    const ITEMS: usize = 60;
+    let server = Server::start("latency=10ms,500=0.4,content-filter=0.1");
+    let folder = Folder::new();
+    folder.write("in.jsonl", items(ITEMS));
+    let run = |retries| {
+        Run::inside(&folder)
+            .resume()
+            .ask(server.base_url())
+            .args(["-c", "4", "--max-retries", retries])
+            .expect_code(3)
+    };
+    let rows = || folder.lines(RESULTS) + folder.lines(ERRORS);
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..8 {
+        let mut running = run("0").start();
+        let enough = rows() + random.usize(1..9);
+        wait_until("rows grow", || rows() >= enough || running.has_ended());
+        running.kill();
+        let mut results = ids(&folder.rows(RESULTS));
+        results.dedup();
+        assert_eq!(results.len(), folder.lines(RESULTS));
+    }
+    assert_eq!(run("0").run().ids(), item_ids(ITEMS));
+    let done = run("9").run();
+    assert_eq!(done.ids(), item_ids(ITEMS));
+    assert!(done.errors().iter().all(|row| row["status"] == "filtered"));
+}
+
+#[test]
+fn standard_input_resumes_by_id() {
+    let run = |folder: &Arc<Folder>, text: String, mode: &[&str]| {
+        Run::inside(folder)
+            .args(["-"])
+            .simulate()
+            .stdin(text)
+            .output("out")
+            .args(["--json"])
+            .args(mode.iter().copied())
+            .run()
+    };
+    let folder = Folder::new();
+    run(&folder, items(3), &[]);
+    let done = run(&folder, item(7) + &items(5), &["--resume"]);
+    assert_eq!(done.json()["requests"], 3);
+    let mut expected = item_ids(5);
+    expected.push("t-7".to_owned());
+    assert_eq!(done.ids(), expected);
 }
 
 /// Returns the files of a run that was killed right after all its rows were appended: the
@@ -269,6 +320,17 @@ fn results_longer_than_the_checkpoint_are_believed() {
 
 // Turned red by: `is_true_of` not comparing the hash of the tail.
 #[test]
+fn a_row_that_was_edited_at_the_same_length_is_seen() {
+    let folder = finished(1);
+    let edited = folder.read(RESULTS).replace("t-0", "x-0");
+    folder.write(RESULTS, edited);
+    let (done, requests) = resume(&folder);
+    assert_eq!(requests, 1);
+    assert_eq!(done.ids(), ["t-0", "x-0"]);
+}
+
+// Turned red by: `is_true_of` looking at the input alone.
+#[test]
 fn a_row_deleted_in_the_middle_is_asked_again() {
     for number in 0..5 {
         let folder = finished(5);
@@ -362,7 +424,7 @@ fn statuses(rows: &[Value]) -> Vec<(&str, &str)> {
     found
 }
 
-// Turned red by: `ErrorLog::finish` not dropping what was superseded, or `is_kept_on_resume`.
+// Turned red by: `ErrorLog::finish` not dropping what was superseded.
 #[test]
 fn failed_items_are_asked_again_and_leave_the_errors_file() {
     let (script, folder) = failed_in_every_way();

@@ -28,8 +28,7 @@ fn as_json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-// Turned red by: answering from another item's exchange, or by dropping a `Settled` event in
-// `Engine::take_end`.
+// Turned red by: dropping a single `Settled` event in `Engine::take_end`.
 #[test]
 fn every_id_stands_once_and_each_answer_at_its_own_id() {
     let server = Server::start("latency=3ms");
