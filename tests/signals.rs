@@ -1,0 +1,169 @@
+//! What signals promise: the first lets what is in flight finish, the second does not.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use support::server::Server;
+use support::{Folder, Run, Running, ids, item_ids, items, wait_until};
+
+const SLOTS: u64 = 4;
+
+/// Starts a run of so many items and waits until all slots are at work.
+fn at_work(folder: &Arc<Folder>, server: &Server, number: usize, code: i32) -> Running {
+    let running = Run::inside(folder)
+        .input(items(number))
+        .ask(server.base_url())
+        .args(["-c", &SLOTS.to_string(), "--progress", "log"])
+        .loud()
+        .any_stderr()
+        .expect_code(code)
+        .start();
+    wait_until("all slots are at work", || {
+        server.count("in_flight") == SLOTS
+    });
+    running
+}
+
+fn wait_for_note(running: &Running) {
+    wait_until("the note", || {
+        running.stderr_so_far().contains("stopping: ")
+    });
+}
+
+/// Interrupts a run and asserts that all that was asked is stored, and that resuming asks only
+/// for the rest.
+fn drains(signal: &str, code: i32) {
+    let server = Server::start("latency=300ms,latency-p99=300ms");
+    let folder = Folder::new();
+    let running = at_work(&folder, &server, 20, code);
+    running.signal(signal);
+    let stopped = running.finish();
+    let asked = server.count("requests");
+    assert!((SLOTS..20).contains(&asked), "{asked}");
+    assert_eq!(stopped.results().len() as u64, asked);
+    assert_eq!(server.count("answered"), asked);
+    assert!(stopped.stderr.contains("stopping: "), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains(" --resume"), "{}", stopped.stderr);
+    let done = Run::inside(&folder).resume().ask(server.base_url()).run();
+    assert_eq!(ids(&done.results()), item_ids(20));
+    assert_eq!(server.count("requests"), 20);
+}
+
+// Turned red by: going on to `Phase::Aborting` at the first signal.
+#[test]
+fn the_first_interrupt_waits_for_what_is_in_flight() {
+    drains("INT", 130);
+}
+
+#[test]
+fn terminate_waits_for_what_is_in_flight() {
+    drains("TERM", 143);
+}
+
+#[test]
+fn hangup_waits_for_what_is_in_flight() {
+    drains("HUP", 129);
+}
+
+#[test]
+fn the_second_interrupt_ends_the_run_at_once() {
+    let server = Server::start("stall=1");
+    let folder = Folder::new();
+    let running = at_work(&folder, &server, 20, 130);
+    running.signal("INT");
+    wait_for_note(&running);
+    let second = Instant::now();
+    running.signal("INT");
+    let stopped = running.finish();
+    assert!(second.elapsed() < Duration::from_secs(10));
+    assert_eq!(stopped.ids(), [] as [&str; 0]);
+    assert_eq!(server.count("requests"), SLOTS);
+    let done = Run::inside(&folder)
+        .resume()
+        .simulate()
+        .args(["-m", "m"])
+        .run();
+    assert_eq!(ids(&done.results()), item_ids(20));
+}
+
+#[test]
+fn the_first_signal_names_the_exit_code() {
+    let server = Server::start("stall=1");
+    let running = at_work(&Folder::new(), &server, 20, 143);
+    running.signal("TERM");
+    wait_for_note(&running);
+    running.signal("INT");
+    running.finish();
+}
+
+#[test]
+fn an_interrupt_ends_a_wait_for_the_limits() {
+    let server = Server::start("latency=0");
+    let folder = Folder::new();
+    let running = Run::inside(&folder)
+        .input(items(5))
+        .ask(server.base_url())
+        .args(["--rpm", "1"])
+        .expect_code(130)
+        .start();
+    wait_until("the first answer", || folder.lines("in.results.jsonl") == 1);
+    let interrupted = Instant::now();
+    running.signal("INT");
+    let stopped = running.finish();
+    assert!(interrupted.elapsed() < Duration::from_secs(10));
+    assert_eq!(stopped.results().len(), 1);
+    assert_eq!(server.count("requests"), 1);
+}
+
+#[test]
+fn an_interrupt_ends_a_wait_for_a_retry() {
+    let server = Server::start("latency=0,500=1");
+    let folder = Folder::new();
+    let running = Run::inside(&folder)
+        .input(items(1))
+        .ask(server.base_url())
+        .args(["--max-retries", "100"])
+        .expect_code(130)
+        .start();
+    wait_until("some failures", || server.count("requests") >= 3);
+    let interrupted = Instant::now();
+    running.signal("INT");
+    let stopped = running.finish();
+    assert!(interrupted.elapsed() < Duration::from_secs(10));
+    assert_eq!(stopped.ids(), [] as [&str; 0], "it stays pending");
+}
+
+#[test]
+fn an_interrupt_ends_a_read_of_standard_input() {
+    let folder = Folder::new();
+    let running = Run::inside(&folder)
+        .args(["-", "-o", "out.jsonl"])
+        .simulate()
+        .stdin_left_open(items(2))
+        .expect_code(130)
+        .start();
+    wait_until("both answers", || folder.lines("out.jsonl") == 2);
+    running.signal("INT");
+    running.finish();
+}
+
+#[test]
+fn the_json_summary_of_an_interrupted_run_says_what_is_left() {
+    let server = Server::start("stall=1");
+    let running = Run::new()
+        .input(items(9))
+        .ask(server.base_url())
+        .args(["-c", "4", "--json", "--timeout", "1", "--max-retries", "0"])
+        .expect_code(130)
+        .start();
+    wait_until("all slots are at work", || server.count("in_flight") == 4);
+    running.signal("INT");
+    let summary = running.finish().json();
+    assert_eq!(summary["exit_code"], 130);
+    assert_eq!(summary["items"], 9);
+    let settled = summary["failed"].as_u64().unwrap();
+    assert_eq!(summary["pending"], 9 - settled);
+    assert!(summary["resume"].as_str().unwrap().ends_with("--resume"));
+}
