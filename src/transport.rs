@@ -18,7 +18,7 @@ const MAX_BODY: usize = 32 << 20;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Shorter than the idle time of common load balancers, which close without a word.
 const IDLE_TIME: Duration = Duration::from_secs(50);
-const REDACTED: &[u8] = b"[redacted]";
+const REDACTED: &str = "[redacted]";
 
 /// One send, one answer or one error: no meaning, no retries.
 pub trait Transport: Send + Sync + 'static {
@@ -81,7 +81,8 @@ impl Http {
         *outgoing.body_mut() = Some(body.into());
         let mut response = self.client.execute(outgoing).await.map_err(explain)?;
         let status = response.status();
-        let headers = std::mem::take(response.headers_mut());
+        let mut headers = std::mem::take(response.headers_mut());
+        self.strike_from(&mut headers);
         let body = read_body(&mut response).await?;
         let body = self.redact(body);
         Ok(Reply {
@@ -90,6 +91,16 @@ impl Http {
             body,
             received: SystemTime::now(),
         })
+    }
+
+    /// Empties every header that repeats the key.
+    fn strike_from(&self, headers: &mut http::HeaderMap) {
+        let Some(secret) = &self.secret else { return };
+        for value in headers.values_mut() {
+            if memmem::find(value.as_bytes(), secret).is_some() {
+                *value = http::HeaderValue::from_static(REDACTED);
+            }
+        }
     }
 
     fn redact(&self, body: Bytes) -> Bytes {
@@ -101,7 +112,7 @@ impl Http {
         let mut rest = &body[..];
         while let Some(at) = finder.find(rest) {
             clean.extend_from_slice(&rest[..at]);
-            clean.extend_from_slice(REDACTED);
+            clean.extend_from_slice(REDACTED.as_bytes());
             rest = &rest[at + secret.len()..];
         }
         if clean.is_empty() {

@@ -153,7 +153,7 @@ impl Progress {
                     failure.kind.words()
                 ));
             }
-            Event::Settled(_) | Event::Halted(_) => {}
+            Event::Settled(..) | Event::Halted(_) => {}
         }
     }
 

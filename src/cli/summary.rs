@@ -35,7 +35,7 @@ impl Tally {
     /// Takes an event in.
     pub fn hear(&mut self, event: &Event) {
         match event {
-            Event::Settled(record) => self.settle(&record.outcome),
+            Event::Settled(record, _) => self.settle(&record.outcome),
             Event::Retried { may_be_charged, .. } => {
                 self.retries += 1;
                 self.uncertain += u64::from(*may_be_charged);

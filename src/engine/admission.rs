@@ -55,8 +55,11 @@ pub enum Spent {
 pub struct Permit {
     admission: Arc<Admission>,
     reserved: Tokens,
-    _slot: OwnedSemaphorePermit,
+    slot: Option<Slot>,
 }
+
+/// One of the places for requests; free again when it is dropped.
+pub struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 impl Admission {
     pub fn new(
@@ -104,7 +107,7 @@ impl Admission {
         Permit {
             admission: self.clone(),
             reserved: weight,
-            _slot: slot,
+            slot: Some(Slot(slot)),
         }
     }
 
@@ -200,8 +203,12 @@ impl Drop for ShownWait<'_> {
 }
 
 impl Permit {
-    /// Gives the slot back and corrects what was reserved.
-    pub fn settle(self, spent: Spent) {
+    /// Corrects what was reserved, and hands out the slot, which is free when that is dropped.
+    pub fn settle(mut self, spent: Spent) -> Slot {
+        let slot = self
+            .slot
+            .take()
+            .expect("a permit has its slot until it is settled");
         let Permit {
             admission,
             reserved,
@@ -235,10 +242,11 @@ impl Permit {
                 .iter()
                 .for_each(|bucket| bucket.charge(beyond));
         }
+        slot
     }
 }
 
-/// The slot goes back with the permit, also when its task is dropped.
+/// A request is no longer in flight when its permit is gone, also when its task is dropped.
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.gauges.in_flight.subtract(1);

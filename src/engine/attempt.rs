@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::admission::{Permit, Spent};
+use super::admission::{Permit, Slot, Spent};
 use super::backoff;
 use super::route::PushBack;
 use super::stop::Phase;
@@ -23,7 +23,8 @@ const TRIES_AT_A_PRICE: u32 = 2;
 
 /// How a life ended.
 pub enum End {
-    Settled(Box<Record>),
+    /// The slot is free when the record is written.
+    Settled(Box<Record>, Slot),
     /// The run stopped first; the item stays pending and `--resume` asks it.
     Pending,
     /// Every later request would fail the same way.
@@ -69,11 +70,12 @@ pub async fn live<T: Transport>(shared: &Shared<T>, item: Item) -> End {
         let exchange = send(shared, request.clone()).await;
         let latency = sent.elapsed();
         let verdict = demand_json(&item, shared.provider.verdict(&exchange), &exchange);
-        settle(shared, permit, &verdict, &exchange);
+        let slot = settle(shared, permit, &verdict, &exchange);
         history.attempts += 1;
         match judge(shared, &item, &mut history, verdict, exchange, sent).await {
             Next::End(outcome) => {
-                return End::Settled(Box::new(record(item, history.attempts, latency, outcome)));
+                let record = record(item, history.attempts, latency, outcome);
+                return End::Settled(Box::new(record), slot);
             }
             Next::Halt(failure) => {
                 // At once: the dispatcher may be waiting for a slow listener, and every free
@@ -82,6 +84,7 @@ pub async fn live<T: Transport>(shared: &Shared<T>, item: Item) -> End {
                 return End::Halted(failure);
             }
             Next::Again(delay) => {
+                drop(slot);
                 if !sleep(shared, delay).await {
                     return End::Pending;
                 }
@@ -143,13 +146,13 @@ fn demand_json(item: &Item, verdict: Verdict, exchange: &Exchange) -> Verdict {
     }
 }
 
-/// Gives the slot back before anything sleeps, and corrects the limits by what was really used.
+/// Corrects the limits by what was really used. The slot goes back before anything sleeps.
 fn settle<T: Transport>(
     shared: &Shared<T>,
     permit: Permit,
     verdict: &Verdict,
     exchange: &Exchange,
-) {
+) -> Slot {
     let spent = match (verdict, exchange) {
         (
             Verdict::Done(Answer {
@@ -164,7 +167,7 @@ fn settle<T: Transport>(
         (_, Err(error)) if !error.kind.may_be_charged() => Spent::Nothing,
         _ => Spent::Unknown,
     };
-    permit.settle(spent);
+    permit.settle(spent)
 }
 
 /// Turns a verdict into the next step.

@@ -27,7 +27,7 @@ pub use stop::{Phase, Stop};
 
 use crate::provider::Provider;
 use crate::transport::Transport;
-use crate::words::event::{Event, Gauges};
+use crate::words::event::{Event, Gauges, Hold};
 use crate::words::item::{BadLine, Entry};
 use crate::words::record::{ErrorStatus, Outcome, Record};
 use crate::words::verdict::{Failure, FailureKind};
@@ -176,8 +176,10 @@ impl<T: Transport> Engine<T> {
         while let Some(end) = lives.try_join_next() {
             self.take_end(end, &mut ending).await;
         }
-        ending.left_pending |= batch.len() > 0;
-        ending.complete = exhausted && lives.is_empty() && !ending.left_pending;
+        ending.left_pending |= batch.len() > 0 || !lives.is_empty();
+        // Ends them here: nothing may run, or hold the listener's queue open, after this.
+        lives.shutdown().await;
+        ending.complete = exhausted && !ending.left_pending;
         ending
     }
 
@@ -189,7 +191,10 @@ impl<T: Transport> Engine<T> {
             }
             Entry::Bad(line) => {
                 self.shared
-                    .emit(Event::Settled(Box::new(bad_line_record(line))))
+                    .emit(Event::Settled(
+                        Box::new(bad_line_record(line)),
+                        Hold::default(),
+                    ))
                     .await;
             }
         }
@@ -197,7 +202,11 @@ impl<T: Transport> Engine<T> {
 
     async fn take_end(&self, end: Result<End, tokio::task::JoinError>, ending: &mut Ending) {
         match end {
-            Ok(End::Settled(record)) => self.shared.emit(Event::Settled(record)).await,
+            Ok(End::Settled(record, slot)) => {
+                self.shared
+                    .emit(Event::Settled(record, Hold::of(slot)))
+                    .await;
+            }
             Ok(End::Pending) => ending.left_pending = true,
             Ok(End::Halted(failure)) => {
                 ending.left_pending = true;

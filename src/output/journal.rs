@@ -120,13 +120,18 @@ impl Journal {
         Ok(())
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Returns a handle with which another thread can sync what is appended so far.
+    pub fn handle(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
-    /// Bytes that a power cut cannot take away any more.
-    pub fn synced(&self) -> u64 {
-        self.synced
+    /// Notes that a sync which began at this length has succeeded.
+    pub fn mark_synced(&mut self, length: u64) {
+        self.synced = self.synced.max(length);
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Bytes appended and not yet synced.
@@ -136,16 +141,6 @@ impl Journal {
 
     pub fn length(&self) -> u64 {
         self.length
-    }
-
-    /// Returns a hash of the bytes in front of an offset.
-    pub fn tail_hash(&self, offset: u64) -> io::Result<u64> {
-        let start = offset.saturating_sub(TAIL);
-        let mut bytes = Vec::new();
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(start))?;
-        file.take(offset - start).read_to_end(&mut bytes)?;
-        Ok(xxhash_rust::xxh3::xxh3_64(&bytes))
     }
 
     /// Reads the lines from an offset on.
@@ -179,6 +174,16 @@ pub struct Scanned<'a> {
     pub head: Option<RowHead>,
     /// The whole line, with its line feed.
     pub text: &'a [u8],
+}
+
+/// Returns a hash of the bytes of a file in front of an offset.
+pub fn tail_hash(path: &Path, offset: u64) -> io::Result<u64> {
+    let start = offset.saturating_sub(TAIL);
+    let mut bytes = Vec::new();
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(start))?;
+    file.take(offset - start).read_to_end(&mut bytes)?;
+    Ok(xxhash_rust::xxh3::xxh3_64(&bytes))
 }
 
 fn options() -> OpenOptions {

@@ -9,6 +9,7 @@ mod lock;
 mod recorder;
 mod recovery;
 mod rows;
+mod syncer;
 
 use std::path::{Path, PathBuf};
 

@@ -13,10 +13,11 @@ use roaring::RoaringTreemap;
 
 use super::Paths;
 use super::checkpoint::{InputIdentity, RunIdentity, Spent, State};
-use super::journal::Journal;
+use super::journal::{Journal, tail_hash};
 use super::lock::Lock;
 use super::recovery::compact;
 use super::rows::{self, Format};
+use super::syncer::Syncer;
 use crate::words::event::Gauges;
 use crate::words::record::{Outcome, Record};
 
@@ -118,27 +119,47 @@ pub struct Recorder {
     spent: Spent,
     results_buffer: Vec<u8>,
     errors_buffer: Vec<u8>,
+    syncer: Syncer,
+    /// The lengths that the sync on its way makes durable.
+    syncing: Lengths,
+    /// When the first row was appended that no sync covers yet.
     group_since: Option<Instant>,
     since_checkpoint: u64,
     last_checkpoint: Instant,
+}
+
+/// Whether a snapshot is the last one of its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    No,
+    Orderly,
+}
+
+/// How long the two files were at a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Lengths {
+    results: u64,
+    errors: u64,
 }
 
 impl Recorder {
     /// Takes over an open output and writes the first checkpoint, so that the run is known from
     /// its start.
     pub fn start(sink: Sink, settings: RecorderSettings) -> io::Result<Self> {
-        let spent = settings.spent_before;
         let mut recorder = Recorder {
+            spent: settings.spent_before,
+            syncing: Lengths::default(),
             sink,
             settings,
-            spent,
             results_buffer: Vec::new(),
             errors_buffer: Vec::new(),
+            syncer: Syncer::start()?,
             group_since: None,
             since_checkpoint: 0,
             last_checkpoint: Instant::now(),
         };
-        recorder.checkpoint(false)?;
+        recorder.begin_sync(Some(Ended::No))?;
+        recorder.finish_sync()?;
         Ok(recorder)
     }
 
@@ -195,71 +216,108 @@ impl Recorder {
     /// Returns when the group that is waiting must be synced.
     pub fn sync_due(&self) -> Option<Instant> {
         let since = self.group_since?;
-        if self.unsynced() >= GROUP_BYTES {
+        if self.unsynced() >= GROUP_BYTES && !self.syncer.is_busy() {
             Some(since)
         } else {
             Some(since + GROUP_AGE)
         }
     }
 
-    /// Syncs the waiting group if it is due, and takes a checkpoint if one is due.
+    /// Begins to sync the waiting group if it is due, with a checkpoint if one is due. A sync
+    /// that failed comes back as an error, once; what it left is never called durable.
     pub fn commit(&mut self) -> io::Result<()> {
-        if self.sync_due().is_none_or(|due| Instant::now() < due) {
+        if let Some(outcome) = self.syncer.ended() {
+            self.note_sync(outcome)?;
+        }
+        let now = Instant::now();
+        if self.syncer.is_busy() || self.sync_due().is_none_or(|due| now < due) {
             return Ok(());
         }
-        let due = self.since_checkpoint >= self.settings.checkpoint_every
-            && self.last_checkpoint.elapsed() >= CHECKPOINT_GAP;
-        if due {
-            self.checkpoint(false)
-        } else {
-            self.sync()
+        let checkpoint = self.since_checkpoint >= self.settings.checkpoint_every
+            && now - self.last_checkpoint >= CHECKPOINT_GAP;
+        self.begin_sync(checkpoint.then_some(Ended::No))
+    }
+
+    /// Hands what is appended to the syncing thread and, behind it, the snapshot that speaks
+    /// of it.
+    fn begin_sync(&mut self, checkpoint: Option<Ended>) -> io::Result<()> {
+        let Sink {
+            results,
+            errors,
+            paths,
+            ..
+        } = &self.sink;
+        let results_path = paths.results.clone();
+        let results_file = results.as_ref().map(Journal::handle).transpose()?;
+        let errors_file = errors.journal.handle()?;
+        self.syncing = Lengths {
+            results: results.as_ref().map_or(0, Journal::length),
+            errors: errors.journal.length(),
+        };
+        // Standard output cannot be resumed.
+        let state = checkpoint
+            .filter(|_| results.is_some())
+            .map(|ended| self.state(ended));
+        let checkpoint_path = paths.checkpoint.clone();
+        if state.is_some() {
+            self.since_checkpoint = 0;
+            self.last_checkpoint = Instant::now();
+        }
+        self.group_since = None;
+        self.syncer.begin(Box::new(move || {
+            results_file.map_or(Ok(()), |file| file.sync_data())?;
+            errors_file.sync_data()?;
+            let (Some(mut state), Some(path)) = (state, results_path) else {
+                return Ok(());
+            };
+            state.results_tail = tail_hash(&path, state.results_bytes)?;
+            state.save(&checkpoint_path)
+        }))
+    }
+
+    fn finish_sync(&mut self) -> io::Result<()> {
+        match self.syncer.wait() {
+            Some(outcome) => self.note_sync(outcome),
+            None => Ok(()),
         }
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        if let Some(journal) = &mut self.sink.results {
-            journal.sync()?;
+    fn note_sync(&mut self, outcome: io::Result<()>) -> io::Result<()> {
+        outcome?;
+        if let Some(results) = &mut self.sink.results {
+            results.mark_synced(self.syncing.results);
         }
-        self.sink.errors.journal.sync()?;
-        self.group_since = None;
+        self.sink.errors.journal.mark_synced(self.syncing.errors);
         Ok(())
     }
 
-    /// Syncs the rows, then writes the snapshot that speaks of them.
-    fn checkpoint(&mut self, clean: bool) -> io::Result<()> {
-        self.sync()?;
+    /// Returns the snapshot of the moment; its rows are the ones that are being synced.
+    fn state(&self, ended: Ended) -> State {
         let settings = &self.settings;
-        // Standard output cannot be resumed.
-        let Some(results) = &self.sink.results else {
-            return Ok(());
-        };
-        let results_bytes = results.synced();
         let mut state = State {
             run: settings.run.clone(),
             input: settings.input,
-            results_bytes,
-            results_tail: results.tail_hash(results_bytes)?,
+            results_bytes: self.syncing.results,
             spent: Spent {
                 requests: settings.spent_before.requests + settings.gauges.sent.value(),
                 ..self.spent
             },
-            clean,
+            clean: ended == Ended::Orderly,
             in_flight: settings.in_flight,
             ..State::default()
         };
         if let Some(finished) = &settings.finished {
             state.set_finished(finished);
         }
-        state.save(&self.sink.paths.checkpoint)?;
-        self.since_checkpoint = 0;
-        self.last_checkpoint = Instant::now();
-        Ok(())
+        state
     }
 
     /// Makes everything durable and leaves the files as the next run expects them.
     pub fn finish(mut self) -> io::Result<()> {
         self.append()?;
-        self.checkpoint(true)?;
+        self.finish_sync()?;
+        self.begin_sync(Some(Ended::Orderly))?;
+        self.finish_sync()?;
         let errors = self.sink.errors.finish()?;
         // Beside piped results an empty file would only be in the way.
         if self.sink.results.is_none() && errors.length() == 0 {

@@ -10,7 +10,7 @@ use roaring::RoaringTreemap;
 
 use super::Paths;
 use super::checkpoint::{InputIdentity, RunIdentity, Spent, State};
-use super::journal::{Journal, Tail, replace};
+use super::journal::{Journal, Tail, replace, tail_hash};
 use super::lock::Lock;
 use super::recorder::{ErrorLog, Sink};
 use crate::words::human::{count, thousands};
@@ -354,8 +354,7 @@ fn is_true_of(state: &State, request: &Request<'_>, results: &Journal) -> bool {
     state.input.is_some()
         && state.input == request.input
         && state.results_bytes <= results.length()
-        && results
-            .tail_hash(state.results_bytes)
+        && tail_hash(results.path(), state.results_bytes)
             .is_ok_and(|tail| tail == state.results_tail)
 }
 

@@ -1,5 +1,6 @@
 //! What a run tells its listeners, and the gauges that they may read between events.
 
+use std::any::Any;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,8 +12,9 @@ use super::verdict::Failure;
 /// Something that happened. The order of events is the order of their happening.
 #[derive(Debug)]
 pub enum Event {
-    /// An item's outcome is final for this run.
-    Settled(Box<Record>),
+    /// An item's outcome is final for this run. The listener drops the event when the record is
+    /// written, which lets go of what the engine holds for it.
+    Settled(Box<Record>, Hold),
     /// An attempt failed and the item will be tried again.
     Retried {
         id: ItemId,
@@ -27,6 +29,19 @@ pub enum Event {
     Paused { wait: Duration, failure: Failure },
     /// The run will start nothing new because every later request would fail the same way.
     Halted(Failure),
+}
+
+/// Something of the engine's that is let go when this is dropped: the slot of a request whose
+/// answer is not written yet. So no more answers than slots are ever in memory only.
+#[derive(Debug, Default)]
+pub struct Hold(
+    #[expect(dead_code, reason = "held for its drop")] Option<Box<dyn Any + Send + Sync>>,
+);
+
+impl Hold {
+    pub fn of(held: impl Any + Send + Sync) -> Self {
+        Hold(Some(Box::new(held)))
+    }
 }
 
 /// What a request is waiting for.

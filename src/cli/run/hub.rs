@@ -1,6 +1,6 @@
 //! The listener's thread: hears what happens, records, counts and shows it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use tokio::sync::mpsc;
@@ -12,9 +12,6 @@ use crate::engine::{Phase, Stop};
 use crate::output::Recorder;
 use crate::words::event::Event;
 use crate::words::human::count;
-
-/// How long events gather before they are heard. Answers are in memory only for this time.
-const GATHERING: Duration = Duration::from_millis(1);
 
 /// The listener: records, counts and shows events.
 pub struct Hub {
@@ -52,8 +49,6 @@ impl Hub {
                 break;
             }
             self.progress.show(&self.tally, Instant::now());
-            // Let a few events gather: being woken for each one would cost more than hearing it.
-            tokio::time::sleep(GATHERING).await;
         }
         self.progress.finish();
         match failure {
@@ -67,7 +62,7 @@ impl Hub {
 
     fn hear(&mut self, event: &Event) {
         self.progress.hear(event);
-        if let Event::Settled(record) = event {
+        if let Event::Settled(record, _) = event {
             self.recorder.take(record);
         }
     }
@@ -76,7 +71,7 @@ impl Hub {
     fn write_at_last(mut self, held: &[Event], error: std::io::Error) -> (Tally, Result<()>) {
         let answers = held
             .iter()
-            .filter(|event| matches!(event, Event::Settled(_)))
+            .filter(|event| matches!(event, Event::Settled(..)))
             .count();
         let mut what = "failed to write the output".to_owned();
         if self.recorder.append().is_ok() {

@@ -102,3 +102,17 @@ async fn a_slow_listener_slows_the_run_and_loses_nothing() {
     // What the listener's queue holds, and the event in its hands, come on top of the window.
     assert!(seen.most_open <= window(10) + 3, "{}", seen.most_open);
 }
+
+/// So a killed process has at most as many answers in memory only as it has slots.
+#[tokio::test(start_paused = true)]
+async fn a_slot_stays_taken_until_the_answer_is_written() {
+    let mut scene = Scene::new(10, ms(50), |_| Say::Done).concurrency(1);
+    scene.listening = seconds(1);
+    let seen = scene.play().await;
+    seen.assert_all_ok();
+    let starts: Vec<Duration> = seen.sent.iter().map(|sent| sent.start).collect();
+    assert!(
+        starts.is_sorted_by(|a, b| *b >= *a + ms(1050)),
+        "{starts:?}"
+    );
+}

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::super::{Ending, Engine, Phase, Settings, Stop, Transport};
 use super::script::{Ask, Reader, Say, spoken};
 
-use crate::words::event::{Event, Gauges};
+use crate::words::event::{Event, Gauges, Hold};
 use crate::words::item::{BadLine, Entry, Item};
 use crate::words::record::{ErrorStatus, Outcome, Record};
 use crate::words::verdict::FailureKind;
@@ -200,14 +200,19 @@ async fn listen(
     wire: Arc<Wire>,
 ) -> Vec<(Duration, Event)> {
     let mut heard = Vec::new();
-    while let Some(event) = events.recv().await {
-        if matches!(event, Event::Settled(_)) {
+    while let Some(mut event) = events.recv().await {
+        let at = wire.start.elapsed();
+        if matches!(event, Event::Settled(..)) {
             wire.lock().settled += 1;
         }
-        heard.push((wire.start.elapsed(), event));
         if !pace.is_zero() {
             tokio::time::sleep(pace).await;
         }
+        // The record is written now.
+        if let Event::Settled(_, hold) = &mut event {
+            *hold = Hold::default();
+        }
+        heard.push((at, event));
     }
     heard
 }
@@ -299,7 +304,7 @@ impl Seen {
     pub fn records(&self) -> HashMap<u64, &Record> {
         let mut records = HashMap::new();
         for (_, event) in &self.events {
-            if let Event::Settled(record) = event {
+            if let Event::Settled(record, _) = event {
                 let before = records.insert(record.index, &**record);
                 assert!(before.is_none(), "item {} settled twice", record.index);
             }
