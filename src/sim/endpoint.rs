@@ -25,6 +25,9 @@ use super::span;
 use super::stats::Stats;
 use super::tries::Tries;
 
+/// How late the runtime's timer fires on average: it counts whole milliseconds, rounded up.
+const TIMER_LAG: Duration = Duration::from_millis(1);
+
 /// The largest request body that is read.
 const MAX_BODY: usize = 64 << 20;
 
@@ -225,7 +228,7 @@ impl Endpoint {
             _ => {}
         }
         if !fate.latency.is_zero() {
-            tokio::time::sleep(fate.latency).await;
+            tokio::time::sleep(fate.latency.saturating_sub(TIMER_LAG)).await;
         }
         match fate.fault {
             Some(Fault::Reset) => {

@@ -1,6 +1,6 @@
 //! The listener's thread: hears what happens, records, counts and shows it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::sync::mpsc;
@@ -12,6 +12,10 @@ use crate::engine::{Phase, Stop};
 use crate::output::Recorder;
 use crate::words::event::Event;
 use crate::words::human::count;
+
+/// How long events gather before they are heard. To be woken for each single one costs more than
+/// to hear it; slots are taken meanwhile, so this stays far below any server's latency.
+const GATHERING: Duration = Duration::from_micros(300);
 
 /// The listener: records, counts and shows events.
 pub struct Hub {
@@ -49,6 +53,7 @@ impl Hub {
                 break;
             }
             self.progress.show(&self.tally, Instant::now());
+            std::thread::sleep(GATHERING);
         }
         self.progress.finish();
         match failure {
