@@ -270,7 +270,7 @@ async fn latency_is_waited_out() {
     let bench = Bench::start(settings).await;
     let started = Instant::now();
     let reply = bench.ask("q").await;
-    assert!(started.elapsed() >= Duration::from_secs(10));
+    assert!(started.elapsed() >= Duration::from_millis(9_999));
     let processing = reply.header("openai-processing-ms").unwrap();
     assert!(processing.parse::<u64>().unwrap() >= 10_000);
 }
