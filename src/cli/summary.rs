@@ -93,6 +93,8 @@ pub struct Summary<'a> {
     pub results_before: u64,
     pub errors_before: u64,
     pub requests: u64,
+    /// Requests that were dropped while their answer was on its way.
+    pub dropped: u64,
     pub wall: Duration,
     pub paths: &'a Paths,
     /// The command that goes on where this run ended.
@@ -100,6 +102,10 @@ pub struct Summary<'a> {
 }
 
 impl Summary<'_> {
+    fn possibly_charged(&self) -> u64 {
+        self.tally.uncertain + self.dropped
+    }
+
     fn pending(&self) -> u64 {
         let done = self.tally.settled() + self.results_before + self.errors_before;
         self.items.saturating_sub(done)
@@ -192,10 +198,10 @@ impl Summary<'_> {
 
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        if self.tally.uncertain > 0 {
+        if self.possibly_charged() > 0 {
             remarks.push(format!(
                 "  at most {} may have been charged without a usable answer",
-                count(self.tally.uncertain, "request")
+                count(self.possibly_charged(), "request")
             ));
         }
         if self.tally.cut_by_length > 0 {
@@ -254,7 +260,7 @@ impl Summary<'_> {
             "requests": self.requests,
             "retries": tally.retries,
             "push_backs": tally.push_backs,
-            "possibly_charged": tally.uncertain,
+            "possibly_charged": self.possibly_charged(),
             "cut_by_length": tally.cut_by_length,
             "tokens": {
                 "prompt": tally.prompt_tokens,

@@ -117,6 +117,14 @@ impl Finished {
         self.unplaced = HashSet::new();
     }
 
+    /// Returns how many of the first items of the input have their final row.
+    pub fn rows_before(&self, end: u64) -> u64 {
+        let results = end
+            .checked_sub(1)
+            .map_or(0, |last| self.positions.rank(last));
+        results + self.errors.len() as u64
+    }
+
     pub fn positions(&self) -> &RoaringTreemap {
         &self.positions
     }

@@ -36,6 +36,7 @@ impl Closing<'_> {
             results_before: fed.results_before,
             errors_before: fed.errors_before,
             requests,
+            dropped: ending.dropped,
             wall: started.elapsed(),
             paths: &self.job.settings.paths,
             resume: self.resume_command(exit),

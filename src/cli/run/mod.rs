@@ -33,10 +33,11 @@ use crate::provider::preset::Preset;
 use crate::sim::Simulator;
 use crate::transport::{Http, HttpSettings};
 use crate::words::event::Gauges;
+use crate::words::human::{count, thousands};
 use closing::Closing;
 use feeder::{Fed, Job, feed};
 use hub::Hub;
-use opening::{explain, look_at_input, open, place, take_census};
+use opening::{explain, is_stdin, look_at_input, open, place, take_census};
 
 /// Batches read ahead of the engine's window: just enough that it never waits for the reader.
 const READ_AHEAD: usize = 2;
@@ -72,7 +73,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     let total = census
         .as_ref()
         .map(|census| limited(census.lines, settings.limit));
-    let to_do = total.map(|total| total.saturating_sub(finished.positions().len()));
+    let done_before = total.map_or(0, |total| finished.rows_before(total));
     let gauges = Arc::new(Gauges::default());
     let recorder = Recorder::start(
         sink,
@@ -89,7 +90,11 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
         },
     )
     .with_context(|| format!("failed to write beside {}", settings.paths.errors.display()))?;
+    let to_do = total.map(|total| total.saturating_sub(done_before));
     let progress = Progress::new(style, args.verbose, to_do, gauges.clone());
+    progress
+        .sink()
+        .note(&opening_line(&settings, total, done_before));
     let job = Arc::new(Job {
         repeats: census.map(|census| census.repeats),
         settings,
@@ -104,6 +109,30 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
         total,
     };
     closing.conclude(gauges.sent.value(), started)
+}
+
+/// Says what is about to be asked, and whom.
+fn opening_line(settings: &RunSettings, total: Option<u64>, done_before: u64) -> String {
+    let input = match is_stdin(&settings.input) {
+        true => "standard input".to_owned(),
+        false => settings.input.display().to_string(),
+    };
+    let mut line = match total {
+        Some(total) => format!("{input}: {}", count(total, "item")),
+        None => input,
+    };
+    if done_before > 0 {
+        line.push_str(&format!(", {} done before", thousands(done_before)));
+    }
+    let Target::Endpoint { base_url, .. } = &settings.target else {
+        return format!("{line}, asking a simulator inside this process");
+    };
+    // A query string can hold a key.
+    let base_url = base_url.split('?').next().unwrap_or_default();
+    match &settings.defaults.model {
+        Some(model) => format!("{line}, asking {model} at {base_url}"),
+        None => format!("{line}, asking {base_url}"),
+    }
 }
 
 fn limited(items: u64, limit: Option<u64>) -> u64 {
