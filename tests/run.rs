@@ -680,6 +680,7 @@ fn the_text_summary_names_counts_files_and_exit_code() {
         .simulate()
         .loud()
         .expect_stderr([
+            "in.jsonl: 3 items, asking a simulator inside this process",
             "3 items, 3 ok        exit code 0",
             "  tokens   ",
             "requests 3   retries 0   push-backs 0",
