@@ -687,7 +687,7 @@ fn the_text_summary_names_counts_files_and_exit_code() {
             "  results  in.results.jsonl",
         ])
         .run();
-    assert!(done.stderr.starts_with("done in "), "{}", done.stderr);
+    assert!(done.stderr.contains("\ndone in "), "{}", done.stderr);
     assert_eq!(done.stdout, "");
 }
 
