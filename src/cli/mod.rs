@@ -3,6 +3,7 @@
 //! The only composer: every room gets its own settings from here, and knows no flags.
 
 mod args;
+mod descriptors;
 mod progress;
 mod refusal;
 mod run;

@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::args::RunArgs;
+use super::descriptors;
 use super::progress::{Progress, Style};
 use super::refusal::Refusal;
 use super::settings::{RunSettings, Target, is_loopback};
@@ -48,10 +49,17 @@ const EVENT_QUEUE: usize = 1024;
 pub fn run(args: &RunArgs) -> Result<Exit> {
     let started = Instant::now();
     look_at_input(&args.input)?;
-    let settings = RunSettings::from_args(args)?;
+    let mut settings = RunSettings::from_args(args)?;
     if settings.mode == StartMode::New {
         output::refuse_existing(&settings.paths).map_err(explain)?;
     }
+    let wanted = settings.engine.concurrency;
+    // The simulator answers from this process, at the other end of each connection.
+    let ends = match settings.target {
+        Target::Endpoint { .. } => 1,
+        Target::Simulator(_) => 2,
+    };
+    settings.engine.concurrency = (descriptors::allow(wanted * ends) / ends).max(1);
     let census = take_census(&settings)?;
     let http = network(&settings.target)?;
     let style = Style::choose(args.progress, args.quiet);
@@ -92,6 +100,12 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     .with_context(|| format!("failed to write beside {}", settings.paths.errors.display()))?;
     let to_do = total.map(|total| total.saturating_sub(done_before));
     let progress = Progress::new(style, args.verbose, to_do, gauges.clone());
+    if settings.engine.concurrency < wanted {
+        progress.sink().note(&format!(
+            "note: at most {} in flight, as many as `ulimit -n` allows",
+            count(settings.engine.concurrency as u64, "request")
+        ));
+    }
     progress
         .sink()
         .note(&opening_line(&settings, total, done_before));

@@ -1,0 +1,33 @@
+//! File descriptors: every request in flight needs one, and systems allow few by default.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Kept for files, pipes and the runtime.
+const OURS: u64 = 64;
+
+/// Raises the limit as far as it goes, and returns how many requests in flight it allows.
+pub fn allow(wanted: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    // `None` is no limit.
+    let room = current.map_or(u64::MAX, |limit| limit.saturating_sub(OURS).max(1));
+    wanted.min(usize::try_from(room).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_allowed_is_at_least_one_and_at_most_what_was_wanted() {
+        assert_eq!(allow(1), 1);
+        assert!(allow(usize::MAX) >= 1);
+    }
+}
