@@ -15,8 +15,8 @@
 //! | [`words`] | the plain data that all of them speak |
 //!
 //! Who may know whom: `cli` knows every room and is the only one that connects them. `engine`
-//! knows `provider`'s questions and `input`'s entries, and no file, flag, terminal or provider's
-//! name. `provider`, `tokenizer` and `words` are pure: no clock, no network, no files. `output` and
+//! knows `provider`'s questions and `transport`'s one send, and no file, flag, terminal or
+//! provider's name. `provider`, `tokenizer` and `words` are pure: no network, no files. `output` and
 //! `input` know only `words`. `sim` knows nobody.
 
 pub mod cli;

@@ -18,6 +18,10 @@ const MAX_BODY: usize = 32 << 20;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Shorter than the idle time of common load balancers, which close without a word.
 const IDLE_TIME: Duration = Duration::from_secs(50);
+/// Keys of this length do not occur in texts by chance.
+const LONG_KEY: usize = 16;
+/// Shorter ones are placeholders for servers that want none.
+const SHORT_KEY: usize = 8;
 const REDACTED: &str = "[redacted]";
 
 /// One send, one answer or one error: no meaning, no retries.
@@ -34,6 +38,9 @@ pub struct HttpSettings {
     pub direct: bool,
     /// The endpoint speaks HTTP without TLS.
     pub plain: bool,
+    /// A whole attempt's time. A connection must come about sooner, so that a silent address is
+    /// told apart from an answer that may have been charged.
+    pub attempt_time: Duration,
 }
 
 /// A pool of HTTP/1.1 connections. HTTP/2 would put all requests on one connection and so cap
@@ -51,13 +58,14 @@ impl Http {
             secret,
             direct,
             plain,
+            attempt_time,
         } = settings;
         let mut builder = reqwest::Client::builder()
             .http1_only()
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)
-            .connect_timeout(CONNECT_TIME)
+            .connect_timeout(CONNECT_TIME.min(attempt_time.mul_f64(0.8)))
             .pool_idle_timeout(IDLE_TIME)
             .user_agent(concat!("llmbatch/", env!("CARGO_PKG_VERSION")));
         if direct {
@@ -84,7 +92,10 @@ impl Http {
         let mut headers = std::mem::take(response.headers_mut());
         self.strike_from(&mut headers);
         let body = read_body(&mut response).await?;
-        let body = self.redact(body);
+        let body = match self.may_be_struck(status) {
+            true => self.redact(body),
+            false => body,
+        };
         Ok(Reply {
             status,
             headers,
@@ -93,9 +104,27 @@ impl Http {
         })
     }
 
+    /// Tells whether the key is to be looked for in a body. In an answer, a short key would be
+    /// found in innocent words; there it is no secret worth a paid answer.
+    fn may_be_struck(&self, status: http::StatusCode) -> bool {
+        let length = self.secret.as_ref().map_or(0, Bytes::len);
+        length
+            >= if status.is_success() {
+                LONG_KEY
+            } else {
+                SHORT_KEY
+            }
+    }
+
     /// Empties every header that repeats the key.
     fn strike_from(&self, headers: &mut http::HeaderMap) {
-        let Some(secret) = &self.secret else { return };
+        let Some(secret) = self
+            .secret
+            .as_ref()
+            .filter(|secret| secret.len() >= SHORT_KEY)
+        else {
+            return;
+        };
         for value in headers.values_mut() {
             if memmem::find(value.as_bytes(), secret).is_some() {
                 *value = http::HeaderValue::from_static(REDACTED);
@@ -206,6 +235,7 @@ mod tests {
             secret,
             plain: true,
             direct: true,
+            attempt_time: Duration::from_secs(60),
         })
         .unwrap();
         let body = Bytes::from_static(b"Incorrect key sk-secret: sk-secret!");

@@ -585,3 +585,35 @@ fn each_item_of_a_failing_run_counts_in_the_summary() {
         "nothing would be asked again"
     );
 }
+
+// Turned red by: looking for keys of any length in answers.
+#[test]
+fn a_placeholder_key_strikes_no_word_from_an_answer() {
+    let script = Script::serve(|_| answer("this is a test answer"));
+    let done = Run::new()
+        .input(items(1))
+        .ask(&script.base_url())
+        .env("OPENAI_API_KEY", "test")
+        .run();
+    assert_eq!(done.results()[0]["content"], "this is a test answer");
+}
+
+#[test]
+fn an_address_that_knows_no_model_at_all_stops_the_run() {
+    let script = Script::serve(|_| refusal("404 Not Found", "model_not_found", "no such thing"));
+    let lines: String = (0..50)
+        .map(|n| format!("{{\"id\":{n},\"prompt\":\"p\",\"model\":\"own\"}}\n"))
+        .collect();
+    Run::new()
+        .input(lines)
+        .ask(&script.base_url())
+        .args(["-c", "2"])
+        .expect_code(4)
+        .any_stderr()
+        .run();
+    assert!(
+        script.asked().len() < 10,
+        "{} requests",
+        script.asked().len()
+    );
+}

@@ -273,6 +273,7 @@ fn a_damaged_checkpoint_is_spoken_of() {
         .loud()
         .expect_stderr([
             "note: the checkpoint in.results.checkpoint.json is damaged: reading the results instead",
+            "in.jsonl: 5 items, 5 done before, asking ",
             "5 items, 0 ok, 5 ok before",
             "tokens",
             "speed",
@@ -352,6 +353,7 @@ fn lines_that_hold_no_row_are_left_and_their_items_asked_again() {
         .loud()
         .expect_stderr([
             "hold no row",
+            "in.jsonl: 5 items, 4 done before, asking ",
             "5 items, 1 ok, 4 ok before",
             "tokens",
             "speed",
@@ -644,6 +646,7 @@ fn an_abrupt_end_is_spoken_of() {
         .loud()
         .expect_stderr([
             "note: the run before ended abruptly: up to 3 requests may have been on their way",
+            "in.jsonl: 9 items, asking ",
             "9 items, 9 ok",
             "tokens",
             "speed",
@@ -680,4 +683,60 @@ fn the_openai_format_resumes_too() {
             assert_eq!(done.json()["requests"], 6 - rows, "cut at {cut}");
         }
     }
+}
+
+// Turned red by: judging an errors row by its own position, which is that of an older input.
+#[test]
+fn a_kept_error_stays_kept_when_lines_are_inserted_above_it() {
+    let script = Script::serve(
+        |asked| match asked.json()["messages"][0]["content"].as_str() {
+            Some("question 2") => script::refusal("400 Bad Request", "content_filter", "no"),
+            _ => script::answer("fine"),
+        },
+    );
+    let folder = Folder::new();
+    let run = || {
+        Run::inside(&folder)
+            .resume()
+            .ask(&script.base_url())
+            .args(["-c", "1"])
+            .expect_code(3)
+            .run()
+    };
+    folder.write("in.jsonl", items(4));
+    run();
+    let first = "{\"id\":\"new\",\"prompt\":\"p\"}\n".to_owned();
+    folder.write("in.jsonl", first + &items(4));
+    run();
+    let done = run();
+    assert_eq!(script.asked().len(), 5, "nothing is asked twice");
+    assert_eq!(ids(&done.errors()), ["t-2"]);
+    assert_eq!(done.results().len(), 4);
+}
+
+// Turned red by: counting what the reader has passed instead of what was known at the start.
+#[test]
+fn a_resumed_run_that_is_stopped_counts_what_was_done_before() {
+    let script = Script::serve({
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        move |_| match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            300 => script::refusal("401 Unauthorized", "invalid_api_key", "no"),
+            _ => script::answer("fine"),
+        }
+    });
+    let folder = Folder::new();
+    folder.write("in.jsonl", items(400));
+    let run = || {
+        Run::inside(&folder)
+            .resume()
+            .ask(&script.base_url())
+            .args(["-c", "1", "--json"])
+    };
+    run().args(["--limit", "300"]).run();
+    let stopped = run().expect_code(4).any_stderr().run();
+    let summary: serde_json::Value = serde_json::from_str(&stopped.stdout).unwrap();
+    assert_eq!(
+        (&summary["ok_before"], &summary["pending"]),
+        (&300.into(), &100.into())
+    );
 }

@@ -771,3 +771,34 @@ fn validate_checks_templates_and_standard_input() {
         done.stdout
     );
 }
+
+// Turned red by: reading on behind the bytes that were checked.
+#[test]
+fn lines_appended_during_a_run_wait_for_the_next_one() {
+    let folder = Folder::new();
+    let input = folder.path("in.jsonl");
+    let script = Script::serve(move |_| {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(&input)
+            .unwrap();
+        file.write_all(b"{\"id\":\"t-0\",\"prompt\":\"p\"}\n")
+            .unwrap();
+        answer("fine")
+    });
+    let done = Run::inside(&folder)
+        .input(items(5))
+        .ask(&script.base_url())
+        .args(["-c", "1"])
+        .run();
+    assert_eq!(done.ids(), item_ids(5));
+}
+
+#[test]
+fn a_line_whose_model_is_null_takes_the_runs_model() {
+    let script = Script::serve(|_| answer("fine"));
+    let line = "{\"id\":\"a\",\"prompt\":\"p\",\"model\":null}\n";
+    Run::new().input(line).ask(&script.base_url()).run();
+    assert_eq!(script.asked()[0].json()["model"], "m");
+}

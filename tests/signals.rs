@@ -167,3 +167,37 @@ fn the_json_summary_of_an_interrupted_run_says_what_is_left() {
     assert_eq!(summary["pending"], 9 - settled);
     assert!(summary["resume"].as_str().unwrap().ends_with("--resume"));
 }
+
+// Turned red by: listening for a signal that whoever started the program has ignored.
+#[test]
+fn a_hangup_that_is_ignored_from_the_start_stays_ignored() {
+    let server = Server::start("latency=300ms,latency-p99=300ms");
+    let folder = Folder::new();
+    folder.write("in.jsonl", items(8));
+    let mut nohup = std::process::Command::new("nohup")
+        .arg(env!("CARGO_BIN_EXE_llmbatch"))
+        .args([
+            "run",
+            "in.jsonl",
+            "-m",
+            "m",
+            "-q",
+            "-c",
+            "2",
+            "--base-url",
+            server.base_url(),
+        ])
+        .current_dir(folder.path("."))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("all slots are at work", || server.count("in_flight") == 2);
+    let pid = nohup.id().to_string();
+    std::process::Command::new("kill")
+        .args(["-HUP", &pid])
+        .status()
+        .unwrap();
+    assert!(nohup.wait().unwrap().success());
+    assert_eq!(ids(&folder.rows("in.results.jsonl")), item_ids(8));
+}

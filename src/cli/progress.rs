@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::ProgressArg;
 use super::summary::Tally;
@@ -179,7 +179,7 @@ impl Progress {
         match self.style {
             Style::Bar => self.draw(tally, &rates),
             Style::Log => terminal::line(&self.log_line(tally, &rates)),
-            Style::Json => terminal::line(&self.json_line(tally, &rates)),
+            Style::Json => terminal::json(&self.json_line(tally, &rates)),
             Style::Silent => {}
         }
     }
@@ -203,7 +203,7 @@ impl Progress {
         let first = self.samples.front().unwrap_or(&sample);
         let seconds = (now - first.at).as_secs_f64().max(0.1);
         let rates = Rates {
-            requests_per_minute: (sample.sent - first.sent) as f64 * 60.0 / seconds,
+            requests_per_minute: sample.sent.saturating_sub(first.sent) as f64 * 60.0 / seconds,
             tokens_per_minute: sample.tokens.saturating_sub(first.tokens) as f64 * 60.0 / seconds,
             items_per_second: (sample.settled - first.settled) as f64 / seconds,
         };
@@ -284,7 +284,7 @@ impl Progress {
         parts.join("   ")
     }
 
-    fn json_line(&self, tally: &Tally, rates: &Rates) -> String {
+    fn json_line(&self, tally: &Tally, rates: &Rates) -> Value {
         json!({
             "event": "progress",
             "done": tally.settled(),
@@ -300,7 +300,6 @@ impl Progress {
             "eta_seconds": self.eta(tally, rates).map(|eta| eta.as_secs_f64()),
             "waiting": self.waiting(),
         })
-        .to_string()
     }
 }
 
@@ -315,7 +314,7 @@ impl NoteSink {
     pub fn note(&self, text: &str) {
         match self.style {
             Style::Silent => {}
-            Style::Json => terminal::line(&json!({"event": "note", "text": text}).to_string()),
+            Style::Json => terminal::json(&json!({"event": "note", "text": text})),
             _ => self.bar.suspend(|| terminal::line(text)),
         }
     }

@@ -264,7 +264,7 @@ fn endpoint(args: &RunArgs) -> Result<(&'static Preset, String)> {
     let Some(name) = &args.provider else {
         // An address of its own may be any kind of server; without one it is OpenAI itself.
         return Ok(match args.base_url.clone().or_else(environment) {
-            Some(url) if url.contains("://api.openai.com") => (openai(), url),
+            Some(url) if is_openai(&url) => (openai(), url),
             Some(url) => (Preset::GENERIC, url),
             None => (openai(), openai().base_url.unwrap_or_default().to_owned()),
         });
@@ -290,6 +290,10 @@ fn endpoint(args: &RunArgs) -> Result<(&'static Preset, String)> {
         .hint("--base-url https://NAME.openai.azure.com/openai/v1")
     })?;
     Ok((preset, base_url))
+}
+
+fn is_openai(base_url: &str) -> bool {
+    url::Url::parse(base_url).is_ok_and(|url| url.host_str() == Some("api.openai.com"))
 }
 
 fn openai() -> &'static Preset {
@@ -325,10 +329,10 @@ fn api_key(args: &RunArgs, preset: &Preset, base_url: &str) -> Result<(Option<Ap
         }
         None if asked_for || needed => {
             let what = format!("no API key: {origin} is not set or empty");
-            let hint = format!(
-                "export {}=…, or --api-key-file FILE; --simulate needs none",
-                preset.key.variable().unwrap_or("OPENAI_API_KEY")
-            );
+            let hint = match &args.api_key_file {
+                Some(_) => "put the key into that file".to_owned(),
+                None => format!("export {origin}=…, or --api-key-file FILE; --simulate needs none"),
+            };
             Err(Refusal::new(what).hint(hint).into())
         }
         None => Ok((None, origin)),

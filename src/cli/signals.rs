@@ -1,10 +1,12 @@
-//! Signals become the switch: the first drains, the second drops what is in flight, and a third
-//! ends the process whatever it is doing.
+//! Signals become the switch: the first drains, the second drops what is in flight. Where even that
+//! does not end the program, because a disk or a pipe hangs, a third one or a short time does.
+//!
+//! They are heard on a thread of their own, which nothing else can keep busy.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::progress::NoteSink;
@@ -15,6 +17,8 @@ use crate::words::human::count;
 const SIGHUP: u8 = 1;
 const SIGINT: u8 = 2;
 const SIGTERM: u8 = 15;
+/// How long the program may take to end once it should do so at once.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Watches from its making to the end of the program.
 pub struct Signals {
@@ -22,29 +26,27 @@ pub struct Signals {
 }
 
 impl Signals {
-    pub fn watch(
-        runtime: &Runtime,
-        stop: &Stop,
-        gauges: &Arc<Gauges>,
-        notes: NoteSink,
-    ) -> Result<Self> {
+    pub fn watch(stop: &Stop, gauges: &Arc<Gauges>, notes: NoteSink) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("failed to start the runtime")?;
         let first = Arc::new(OnceLock::new());
-        let _entered = runtime.enter();
-        let mut sources = [SIGINT, SIGTERM, SIGHUP].into_iter().map(|number| {
-            signal(SignalKind::from_raw(number.into()))
-                .map(|source| (number, source))
-                .context("failed to listen for signals")
-        });
-        let mut next = || sources.next().expect("there are three");
-        let (interrupt, terminate, hangup) = (next()?, next()?, next()?);
-        let heed = heed(
-            [interrupt, terminate, hangup],
-            first.clone(),
-            stop.clone(),
-            gauges.clone(),
+        let entered = runtime.enter();
+        let watch = Watch {
+            interrupt: source(SIGINT)?,
+            terminate: source(SIGTERM)?,
+            hangup: source(SIGHUP)?,
+            first: first.clone(),
+            stop: stop.clone(),
+            gauges: gauges.clone(),
             notes,
-        );
-        runtime.spawn(heed);
+        };
+        drop(entered);
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || runtime.block_on(watch.heed()))
+            .context("failed to listen for signals")?;
         Ok(Signals { first })
     }
 
@@ -54,33 +56,68 @@ impl Signals {
     }
 }
 
-async fn heed(
-    [mut interrupt, mut terminate, mut hangup]: [(u8, Signal); 3],
+/// Listens for a signal, unless whoever started the program has it ignored: `nohup` asks for that.
+fn source(number: u8) -> Result<Option<Signal>> {
+    if is_ignored(number) {
+        return Ok(None);
+    }
+    let source = signal(SignalKind::from_raw(number.into()));
+    source.map(Some).context("failed to listen for signals")
+}
+
+/// Asks the system; where it cannot say, nothing is ignored.
+fn is_ignored(number: u8) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (number - 1) & 1 == 1)
+}
+
+struct Watch {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hangup: Option<Signal>,
     first: Arc<OnceLock<u8>>,
     stop: Stop,
     gauges: Arc<Gauges>,
     notes: NoteSink,
-) {
-    loop {
-        let number = tokio::select! {
-            _ = interrupt.1.recv() => interrupt.0,
-            _ = terminate.1.recv() => terminate.0,
-            _ = hangup.1.recv() => hangup.0,
-        };
-        if first.set(number).is_ok() {
-            stop.advance(Phase::Draining);
-            match gauges.in_flight.value() {
-                0 => notes.note("stopping"),
-                calls => notes.note(&format!(
-                    "stopping: {} in flight may be paid for, waiting for them (again ^C to drop them)",
-                    count(calls, "call")
-                )),
-            }
-        } else if stop.phase() < Phase::Aborting {
-            stop.advance(Phase::Aborting);
-        } else {
-            // Something hangs, a disk perhaps. What was written stays, and recovery mends the end.
-            std::process::exit(128 + i32::from(number));
+}
+
+impl Watch {
+    async fn heed(mut self) {
+        let first = self.next().await;
+        // Nobody else sets it.
+        let _ = self.first.set(first);
+        self.stop.advance(Phase::Draining);
+        self.notes.note(&match self.gauges.in_flight.value() {
+            0 => "stopping".to_owned(),
+            calls => format!(
+                "stopping: {} in flight may be paid for, waiting for them (again ^C to drop them)",
+                count(calls, "call")
+            ),
+        });
+        self.next().await;
+        self.stop.advance(Phase::Aborting);
+        tokio::select! {
+            _ = self.next() => {}
+            () = tokio::time::sleep(LAST_WORDS) => {}
         }
+        // Something hangs. What was written stays, and recovery mends the end.
+        std::process::exit(128 + i32::from(first));
+    }
+
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            () = arrival(&mut self.interrupt) => SIGINT,
+            () = arrival(&mut self.terminate) => SIGTERM,
+            () = arrival(&mut self.hangup) => SIGHUP,
+        }
+    }
+}
+
+async fn arrival(source: &mut Option<Signal>) {
+    match source {
+        Some(source) => drop(source.recv().await),
+        None => std::future::pending().await,
     }
 }

@@ -54,19 +54,26 @@ impl Tally {
                     self.without_usage += 1;
                     return;
                 };
-                self.prompt_tokens += usage.prompt.0;
-                self.completion_tokens += usage.completion.0;
-                self.cached_tokens += usage.cached.map_or(0, |cached| cached.0);
+                self.prompt_tokens = self.prompt_tokens.saturating_add(usage.prompt.0);
+                self.completion_tokens = self.completion_tokens.saturating_add(usage.completion.0);
+                self.cached_tokens = self
+                    .cached_tokens
+                    .saturating_add(usage.cached.map_or(0, |cached| cached.0));
             }
             Outcome::Error {
-                status, failure, ..
+                status,
+                failure,
+                kept,
             } => {
                 *self.errors.entry(*status).or_default() += 1;
                 *self.kinds.entry(failure.kind).or_default() += 1;
-                self.uncertain += u64::from(matches!(
-                    failure.kind,
-                    FailureKind::Timeout | FailureKind::Network | FailureKind::Malformed
-                ));
+                // An answer that was kept was paid for; the others broke off on their way.
+                let broke_off = failure.http_status.is_none()
+                    && matches!(
+                        failure.kind,
+                        FailureKind::Timeout | FailureKind::Network | FailureKind::TooLarge
+                    );
+                self.uncertain += u64::from(kept.is_some() || broke_off);
             }
         }
     }

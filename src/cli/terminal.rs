@@ -5,13 +5,27 @@
 
 use std::io::{self, Write};
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::process::getpgrp;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
 use crate::words::human::printable;
 
 /// Writes a line to standard error.
 pub fn line(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(text));
+}
+
+/// Writes a line of JSON to standard error. What would steer a terminal is escaped as JSON does.
+pub fn json(value: &serde_json::Value) {
+    let mut line = String::new();
+    for c in value.to_string().chars() {
+        // Outside strings JSON holds no such character, so the escape always stands in one.
+        match printable(c.encode_utf8(&mut [0; 4])).starts_with("\\u{") {
+            true => line.push_str(&format!("\\u{:04x}", c as u32)),
+            false => line.push(c),
+        }
+    }
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Writes an error with the way out.
@@ -36,8 +50,12 @@ pub struct QuietEcho {
 }
 
 impl QuietEcho {
-    /// Starts, where standard error is a terminal.
+    /// Starts, where standard error is a terminal and this program in its foreground: one in the
+    /// background would be stopped for touching it.
     pub fn start() -> Option<Self> {
+        if !in_foreground() {
+            return None;
+        }
         let before = tcgetattr(io::stderr()).ok()?;
         let mut quiet = before.clone();
         quiet.local_modes.remove(LocalModes::ECHOCTL);
@@ -46,8 +64,15 @@ impl QuietEcho {
     }
 }
 
+fn in_foreground() -> bool {
+    tcgetpgrp(io::stderr()).is_ok_and(|foreground| foreground == getpgrp())
+}
+
 impl Drop for QuietEcho {
     fn drop(&mut self) {
+        if !in_foreground() {
+            return;
+        }
         let _ = tcsetattr(io::stderr(), OptionalActions::Now, &self.before);
     }
 }

@@ -1,5 +1,6 @@
 //! `llmbatch validate`: the whole-file check alone.
 
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::Result;
@@ -37,13 +38,19 @@ pub fn validate(args: &ValidateArgs) -> Result<Exit> {
     })
 }
 
-/// Checks a file whole; standard input goes through a file, since it is read twice.
+/// Checks a file whole; a stream goes through a file of its own, since it is read twice.
 fn census(input: &Path, defaults: &Defaults, keep: usize) -> Result<Census> {
-    if input != Path::new("-") {
-        return check(input, defaults, keep);
-    }
     let mut spool = tempfile::NamedTempFile::new()?;
-    std::io::copy(&mut std::io::stdin().lock(), spool.as_file_mut())?;
+    if input == Path::new("-") {
+        std::io::copy(&mut std::io::stdin().lock(), spool.as_file_mut())?;
+    } else {
+        let mut source = File::open(input).map_err(|error| unreadable(input, &error))?;
+        if source.metadata()?.is_file() {
+            return check(input, defaults, keep);
+        }
+        std::io::copy(&mut source, spool.as_file_mut())
+            .map_err(|error| unreadable(input, &error))?;
+    }
     check(spool.path(), defaults, keep)
 }
 

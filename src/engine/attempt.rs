@@ -186,7 +186,7 @@ async fn judge<T: Transport>(
         }
     }
     match verdict {
-        Verdict::Done(answer) => match exchange {
+        Verdict::Done(answer) => match exchange.inspect(|_| shared.route.served()) {
             Ok(reply) => Next::End(Outcome::Ok {
                 answer,
                 http_status: reply.status.as_u16(),
@@ -199,7 +199,9 @@ async fn judge<T: Transport>(
             error_outcome(ErrorStatus::Filtered, failure, paid_body(exchange))
         }
         Verdict::Halt(failure) => Next::Halt(failure),
-        Verdict::Mismatch(failure) if item.model_is_shared => Next::Halt(failure),
+        Verdict::Mismatch(failure) if item.model_is_shared || shared.route.nothing_found() => {
+            Next::Halt(failure)
+        }
         Verdict::Mismatch(failure) => error_outcome(ErrorStatus::Failed, failure, None),
         Verdict::Malformed(failure) => {
             history.malformed += 1;
@@ -285,8 +287,7 @@ async fn throttled<T: Transport>(
 ) -> Next {
     history.push_backs += 1;
     let random = shared.random();
-    // Acts before it tells: the slot is free already, and a slow listener must not let others
-    // through in the meantime.
+    // Acts before it tells: a slow listener must not let others through in the meantime.
     let mut push_back = shared.route.pushed_back(&failure, wait, sent, random);
     let delay = match push_back {
         PushBack::GiveUp => return Next::Halt(failure),

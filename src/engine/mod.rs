@@ -92,8 +92,10 @@ struct Shared<T> {
 impl<T> Shared<T> {
     /// Tells the listeners. Their queue is bounded: a slow disk slows the run down.
     async fn emit(&self, event: Event) {
-        // A listener that has gone away has said so by stopping the run.
-        let _ = self.events.send(event).await;
+        if self.events.send(event).await.is_err() {
+            // Nobody records any more: nothing that is still asked would be kept.
+            self.stop.advance(Phase::Aborting);
+        }
     }
 
     fn random(&self) -> f64 {
@@ -219,7 +221,7 @@ impl<T: Transport> Engine<T> {
                     ending.halted = Some(failure);
                 }
             }
-            // A bug of ours ends the run with its message; what is in flight is kept.
+            // A bug of ours: end with its message rather than go on in doubt.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }

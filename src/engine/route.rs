@@ -13,6 +13,8 @@ use crate::words::verdict::{Failure, FailureKind};
 
 /// So many refused connections before any answer mean that nobody is there.
 const DEAD_AFTER: u32 = 3;
+/// So many "not found" before any usable answer mean that the address is wrong.
+const NOTHING_THERE_AFTER: u32 = 5;
 /// So many push-backs without an answer between them mean the route and not just bad luck.
 const STREAK: u32 = 3;
 
@@ -27,6 +29,10 @@ pub struct Route {
 struct State {
     /// Any HTTP response ever came.
     heard: bool,
+    /// Any usable answer ever came.
+    served: bool,
+    /// Times that nothing was found before the first usable answer.
+    not_found: u32,
     /// Connections refused before the first response.
     refused: u32,
     /// Push-backs since the last good answer, one for each pause.
@@ -62,6 +68,19 @@ impl Route {
         state.heard = true;
         state.streak = 0;
         state.pushed_back_since = None;
+    }
+
+    /// Notes a usable answer: the address is right.
+    pub fn served(&self) {
+        self.lock().served = true;
+    }
+
+    /// Notes that the endpoint knew no such model or address, and tells whether that is all it
+    /// ever says: then the address is wrong, whatever models the lines name.
+    pub fn nothing_found(&self) -> bool {
+        let mut state = self.lock();
+        state.not_found += 1;
+        !state.served && state.not_found >= NOTHING_THERE_AFTER
     }
 
     /// Judges a push-back of a request that was sent at `sent`. `asked` is the wait that the

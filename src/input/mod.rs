@@ -10,7 +10,7 @@ mod shape;
 mod template;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Take};
 use std::path::Path;
 
 pub use identity::Repeats;
@@ -29,17 +29,20 @@ pub struct Reader<'d, R> {
     defaults: &'d Defaults,
     identities: Identities,
     next_index: u64,
+    /// Length and hash of the bytes that were checked.
+    expected: Option<(u64, u128)>,
 }
 
-impl<'d> Reader<'d, File> {
-    /// Opens a file that [`check`] has seen; `repeats` is what the check found.
-    pub fn open(path: &Path, defaults: &'d Defaults, repeats: Repeats) -> io::Result<Self> {
-        let lines = Lines::new(File::open(path)?);
+impl<'d> Reader<'d, Take<File>> {
+    /// Opens a file that [`check`] has seen, and reads what was checked: not what has been
+    /// appended since, and with an error at the end if the bytes are others now.
+    pub fn open(path: &Path, defaults: &'d Defaults, census: &Census) -> io::Result<Self> {
         Ok(Reader {
-            lines,
+            lines: Lines::new(File::open(path)?.take(census.bytes)),
             defaults,
-            identities: Identities::watching(repeats),
+            identities: Identities::watching(census.repeats.clone()),
             next_index: 0,
+            expected: Some((census.bytes, census.hash)),
         })
     }
 }
@@ -53,6 +56,7 @@ impl<'d, R: Read> Reader<'d, R> {
             defaults,
             identities: Identities::remembering(),
             next_index: 0,
+            expected: None,
         }
     }
 
@@ -61,11 +65,18 @@ impl<'d, R: Read> Reader<'d, R> {
         self.lines.may_wait()
     }
 
+    fn end(&self) -> io::Result<Option<Entry>> {
+        match self.expected {
+            Some(expected) if expected != self.lines.digest() => Err(changed()),
+            _ => Ok(None),
+        }
+    }
+
     /// Returns the next entry, or `None` at the end; blank lines are passed over.
     pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         let (line, claim, shaped) = loop {
             let Some((number, line)) = self.lines.next_line()? else {
-                return Ok(None);
+                return self.end();
             };
             if let Some((claim, shaped)) = read_line(line, self.defaults) {
                 break (number, claim, shaped);
@@ -91,6 +102,10 @@ impl<'d, R: Read> Reader<'d, R> {
             problem,
         })))
     }
+}
+
+fn changed() -> io::Error {
+    io::Error::other("it changed since it was checked")
 }
 
 fn item(shaped: Shaped, id: ItemId, index: u64, line: u64) -> Item {

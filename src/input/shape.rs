@@ -403,6 +403,11 @@ fn fill(mut parts: Parts<'_>, defaults: &Defaults) -> Result<Shaped, Problem> {
             "\"stream\": true is not served: answers are read whole",
         ));
     }
+    // A null says nothing.
+    if find(&parts.request, "model") == Some("null") {
+        parts.verbatim = None;
+        parts.request.retain(|(key, _)| key != "model");
+    }
     let (model, model_is_shared) = match find(&parts.request, "model") {
         Some(raw) => (line_model(raw, defaults)?, false),
         None => (defaults.model.clone().ok_or(Problem::NoModel)?, true),

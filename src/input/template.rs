@@ -68,33 +68,57 @@ impl Template {
                 context.insert(name.as_str(), field);
             }
         }
-        let context = Value::from(context);
-        let template = self
-            .environment
-            .get_template(NAME)
-            .expect("it was compiled");
-        template
-            .render(context.clone())
-            .map_err(|error| match error.kind() {
-                ErrorKind::UndefinedError => match self.first_missing(&context) {
+        match self.fill(&context) {
+            Ok(text) => Ok(text),
+            Err(error) if error.kind() == ErrorKind::UndefinedError => {
+                Err(match self.culprit(&context) {
                     Some(path) => {
                         format!("the template asks for {path:?}, which this record lacks")
                     }
                     None => format!("the template: {}", explain(&error)),
-                },
-                _ => format!("the template: {}", explain(&error)),
-            })
+                })
+            }
+            Err(error) => Err(format!("the template: {}", explain(&error))),
+        }
     }
 
-    fn first_missing(&self, context: &Value) -> Option<&str> {
-        self.paths
+    fn fill(&self, context: &BTreeMap<&str, Value>) -> Result<String, minijinja::Error> {
+        let template = self
+            .environment
+            .get_template(NAME)
+            .expect("it was compiled");
+        template.render(Value::from(context.clone()))
+    }
+
+    /// Finds the field whose lack is the error. A template may lack others that it guards, so each
+    /// is tried with all the others there.
+    fn culprit(&self, context: &BTreeMap<&str, Value>) -> Option<&str> {
+        let lacks = |path: &str| {
+            let mut parts = path.split('.');
+            let first = parts.next().and_then(|name| context.get(name)).cloned();
+            let found = parts.try_fold(first?, |value, part| value.get_attr(part).ok());
+            found.filter(|value| !value.is_undefined())
+        };
+        let missing: Vec<_> = self
+            .paths
             .iter()
-            .find(|path| {
-                path.split('.')
-                    .try_fold(context.clone(), |value, part| value.get_attr(part).ok())
-                    .is_none_or(|value| value.is_undefined())
-            })
             .map(String::as_str)
+            .filter(|path| lacks(path).is_none())
+            .collect();
+        if let [only] = missing[..] {
+            return Some(only);
+        }
+        missing.iter().copied().find(|path| {
+            let mut others = context.clone();
+            for other in missing
+                .iter()
+                .filter(|other| *other != path && !other.contains('.'))
+            {
+                others.insert(other, Value::from(""));
+            }
+            self.fill(&others)
+                .is_err_and(|error| error.kind() == ErrorKind::UndefinedError)
+        })
     }
 }
 
@@ -152,6 +176,15 @@ mod tests {
         let text = "{% if note is defined %}{{ note }}{% else %}none{% endif %}";
         assert_eq!(render(text, "{}").unwrap(), "none");
         assert_eq!(render("{{ note|default('none') }}", "{}").unwrap(), "none");
+    }
+
+    #[test]
+    fn a_guarded_field_is_not_blamed_for_another_one() {
+        let error = render("{{ note|default('') }} {{ text }}", "{}").unwrap_err();
+        assert_eq!(
+            error,
+            "the template asks for \"text\", which this record lacks"
+        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ fn read(content: &[u8]) -> Vec<Entry> {
     let defaults = defaults();
     let file = file(content);
     let census = check(file.path(), &defaults, 20).unwrap();
-    let mut reader = Reader::open(file.path(), &defaults, census.repeats).unwrap();
+    let mut reader = Reader::open(file.path(), &defaults, &census).unwrap();
     let mut stream = Reader::streaming(content, &defaults);
     let mut entries = Vec::new();
     while let Some(entry) = reader.next_entry().unwrap() {

@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::rows::{self, RowHead};
 
@@ -15,7 +16,7 @@ const TAIL: u64 = 4096;
 
 /// A file of lines, open for appending by this process alone.
 pub struct Journal {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     length: u64,
     synced: u64,
@@ -38,7 +39,7 @@ impl Journal {
         file.set_len(0)?;
         sync_folder(path)?;
         Ok(Journal {
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
             length: 0,
             synced: 0,
@@ -52,7 +53,7 @@ impl Journal {
         let length = file.metadata()?.len();
         let whole = end_of_last_line(&mut file, length)?;
         let mut journal = Journal {
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
             length,
             synced: length,
@@ -66,7 +67,7 @@ impl Journal {
         let file = options().open(path)?;
         let length = file.metadata()?.len();
         Ok(Journal {
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
             length,
             synced: length,
@@ -78,8 +79,8 @@ impl Journal {
             return Ok(Tail::Whole);
         }
         let mut rest = Vec::new();
-        self.file.seek(SeekFrom::Start(whole))?;
-        (&self.file).read_to_end(&mut rest)?;
+        (&*self.file).seek(SeekFrom::Start(whole))?;
+        (&*self.file).read_to_end(&mut rest)?;
         if rows::read_head(&rest).is_some() {
             self.append(b"\n")?;
             self.sync()?;
@@ -98,7 +99,7 @@ impl Journal {
 
     /// Appends whole lines. After an error the file is cut back to its last whole line.
     pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        match (&self.file).write_all(lines) {
+        match (&*self.file).write_all(lines) {
             Ok(()) => {
                 self.length += lines.len() as u64;
                 Ok(())
@@ -121,8 +122,8 @@ impl Journal {
     }
 
     /// Returns a handle with which another thread can sync what is appended so far.
-    pub fn handle(&self) -> io::Result<File> {
-        self.file.try_clone()
+    pub fn handle(&self) -> Arc<File> {
+        self.file.clone()
     }
 
     /// Notes that a sync which began at this length has succeeded.

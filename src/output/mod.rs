@@ -33,7 +33,7 @@ pub struct Paths {
 impl Paths {
     /// Names the files beside a results file.
     pub fn beside(results: &Path) -> Self {
-        let stem = results.with_extension("");
+        let stem = without_ending(results);
         Paths {
             results: Some(results.to_owned()),
             ..Self::from_stem(&stem)
@@ -52,7 +52,7 @@ impl Paths {
     fn stem_of(input: &Path) -> PathBuf {
         match input == Path::new("-") {
             true => PathBuf::from("stdin"),
-            false => input.with_extension(""),
+            false => without_ending(input),
         }
     }
 
@@ -80,6 +80,17 @@ impl Paths {
     }
 }
 
+/// Takes a line file's ending off. Any other ending is part of the name: `a.x` and `a.y` are two
+/// outputs, and must not share an errors file.
+fn without_ending(path: &Path) -> PathBuf {
+    let known = ["jsonl", "ndjson", "json"];
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    match ending.is_some_and(|ending| known.contains(&ending)) {
+        true => path.with_extension(""),
+        false => path.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +101,14 @@ mod tests {
         assert_eq!(paths.errors, Path::new("a/out.errors.jsonl"));
         assert_eq!(paths.checkpoint, Path::new("a/out.checkpoint.json"));
         assert_eq!(paths.lock, Path::new("a/out.lock"));
+    }
+
+    #[test]
+    fn outputs_that_differ_in_their_ending_share_nothing() {
+        let lock = |name: &str| Paths::beside(Path::new(name)).lock;
+        assert_ne!(lock("run.a"), lock("run.b"));
+        assert_ne!(lock("x.lock"), Path::new("x.lock"));
+        assert_eq!(lock("run.ndjson"), Path::new("run.lock"));
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! checkpoint speak of them. So a killed process loses nothing that was appended, a power cut at
 //! most the last group, and the checkpoint never claims more than the results file holds.
 
-use std::collections::HashSet;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,15 +14,18 @@ use super::Paths;
 use super::checkpoint::{InputIdentity, RunIdentity, Spent, State};
 use super::journal::{Journal, tail_hash};
 use super::lock::Lock;
-use super::recovery::compact;
+use super::recovery::{OldErrors, compact};
 use super::rows::{self, Format};
 use super::syncer::Syncer;
 use crate::words::event::Gauges;
 use crate::words::record::{Outcome, Record};
+use crate::words::tokens::Tokens;
 
 /// A group of rows is synced at this age or size.
 const GROUP_AGE: Duration = Duration::from_millis(50);
 const GROUP_BYTES: u64 = 256 << 10;
+/// How often a sync on its way is looked after.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// A snapshot holds a bit for every item, so a fast run does not take one at every turn.
 const CHECKPOINT_GAP: Duration = Duration::from_secs(1);
 
@@ -50,31 +52,21 @@ impl Sink {
 /// The errors file, with the rows of earlier runs whose items are asked again.
 pub struct ErrorLog {
     journal: Journal,
-    /// Items whose old row gives way to whatever comes now.
-    reopened: HashSet<u128>,
-    /// Those of them that were settled in this run.
-    superseded: HashSet<u128>,
-    /// Rows that stood there at the start.
-    old_rows: u64,
+    old: OldErrors,
+    /// Lines that stood there at the start.
+    old_lines: u64,
 }
 
 impl ErrorLog {
     pub fn fresh(journal: Journal) -> Self {
-        Self::resumed(journal, HashSet::new(), 0)
+        Self::resumed(journal, OldErrors::default(), 0)
     }
 
-    pub fn resumed(journal: Journal, reopened: HashSet<u128>, old_rows: u64) -> Self {
+    pub fn resumed(journal: Journal, old: OldErrors, old_lines: u64) -> Self {
         ErrorLog {
             journal,
-            reopened,
-            superseded: HashSet::new(),
-            old_rows,
-        }
-    }
-
-    fn settled(&mut self, fingerprint: u128) {
-        if self.reopened.contains(&fingerprint) {
-            self.superseded.insert(fingerprint);
+            old,
+            old_lines,
         }
     }
 
@@ -82,17 +74,13 @@ impl ErrorLog {
     /// crash never lost the only word about an item.
     fn finish(mut self) -> io::Result<Journal> {
         self.journal.sync()?;
-        if self.superseded.is_empty() {
+        let superseded = self.old.superseded();
+        if superseded.is_empty() {
             return Ok(self.journal);
         }
-        let ErrorLog {
-            journal,
-            superseded,
-            old_rows,
-            ..
-        } = self;
-        compact(journal, |row, id| {
-            row >= old_rows || !superseded.contains(&id)
+        let old_lines = self.old_lines;
+        compact(self.journal, |line, id| {
+            line >= old_lines || !superseded.contains(&id)
         })
     }
 }
@@ -126,6 +114,25 @@ pub struct Recorder {
     group_since: Option<Instant>,
     since_checkpoint: u64,
     last_checkpoint: Instant,
+}
+
+/// Writes to standard output. After an error the buffer holds only what did not go out, so that
+/// nothing is written twice.
+fn write_out(buffer: &mut Vec<u8>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    while !buffer.is_empty() {
+        // Whole lines pass the library's own buffer untouched; what is left in it is flushed.
+        match stdout
+            .write(buffer)
+            .and_then(|written| stdout.flush().map(|()| written))
+        {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => drop(buffer.drain(..written)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a snapshot is the last one of its run.
@@ -170,7 +177,7 @@ impl Recorder {
             Outcome::Error { .. } => &mut self.errors_buffer,
         };
         rows::write(record, self.settings.format, self.settings.lean, buffer);
-        self.sink.errors.settled(record.id.fingerprint());
+        self.sink.errors.old.supersede(record.id.fingerprint());
         self.since_checkpoint += 1;
         let Outcome::Ok { answer, .. } = &record.outcome else {
             return;
@@ -179,22 +186,23 @@ impl Recorder {
             finished.insert(record.index);
         }
         if let Some(usage) = answer.usage {
-            self.spent.prompt_tokens += usage.prompt.0;
-            self.spent.completion_tokens += usage.completion.0;
-            self.spent.cached_tokens += usage.cached.map_or(0, |cached| cached.0);
+            let add = |sum: &mut u64, tokens: Tokens| *sum = sum.saturating_add(tokens.0);
+            add(&mut self.spent.prompt_tokens, usage.prompt);
+            add(&mut self.spent.completion_tokens, usage.completion);
+            add(
+                &mut self.spent.cached_tokens,
+                usage.cached.unwrap_or_default(),
+            );
         }
     }
 
     /// Appends what was taken in, whole lines in one write a file.
     pub fn append(&mut self) -> io::Result<()> {
+        let appended = !(self.results_buffer.is_empty() && self.errors_buffer.is_empty());
         if !self.results_buffer.is_empty() {
             match &mut self.sink.results {
                 Some(journal) => journal.append(&self.results_buffer)?,
-                None => {
-                    let mut stdout = io::stdout().lock();
-                    stdout.write_all(&self.results_buffer)?;
-                    stdout.flush()?;
-                }
+                None => write_out(&mut self.results_buffer)?,
             }
             self.results_buffer.clear();
         }
@@ -202,7 +210,7 @@ impl Recorder {
             self.sink.errors.journal.append(&self.errors_buffer)?;
             self.errors_buffer.clear();
         }
-        if self.unsynced() > 0 {
+        if appended {
             self.group_since.get_or_insert_with(Instant::now);
         }
         Ok(())
@@ -213,14 +221,15 @@ impl Recorder {
         results + self.sink.errors.journal.unsynced()
     }
 
-    /// Returns when the group that is waiting must be synced.
+    /// Returns when to look again: at the end of a sync that is on its way, or when the group
+    /// that is waiting is due.
     pub fn sync_due(&self) -> Option<Instant> {
-        let since = self.group_since?;
-        if self.unsynced() >= GROUP_BYTES && !self.syncer.is_busy() {
-            Some(since)
-        } else {
-            Some(since + GROUP_AGE)
+        if self.syncer.is_busy() {
+            return Some(Instant::now() + LOOK_AGAIN);
         }
+        let full = self.unsynced() >= GROUP_BYTES;
+        self.group_since
+            .map(|since| if full { since } else { since + GROUP_AGE })
     }
 
     /// Begins to sync the waiting group if it is due, with a checkpoint if one is due. A sync
@@ -248,8 +257,8 @@ impl Recorder {
             ..
         } = &self.sink;
         let results_path = paths.results.clone();
-        let results_file = results.as_ref().map(Journal::handle).transpose()?;
-        let errors_file = errors.journal.handle()?;
+        let results_file = results.as_ref().map(Journal::handle);
+        let errors_file = (errors.journal.unsynced() > 0).then(|| errors.journal.handle());
         self.syncing = Lengths {
             results: results.as_ref().map_or(0, Journal::length),
             errors: errors.journal.length(),
@@ -266,7 +275,7 @@ impl Recorder {
         self.group_since = None;
         self.syncer.begin(Box::new(move || {
             results_file.map_or(Ok(()), |file| file.sync_data())?;
-            errors_file.sync_data()?;
+            errors_file.map_or(Ok(()), |file| file.sync_data())?;
             let (Some(mut state), Some(path)) = (state, results_path) else {
                 return Ok(());
             };

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use roaring::RoaringTreemap;
 
@@ -76,6 +77,41 @@ pub struct Finished {
     unplaced: HashSet<u128>,
     /// Fingerprints of error rows that stay.
     errors: HashSet<u128>,
+    old_errors: OldErrors,
+}
+
+/// The rows that stood in the errors file at the start, and those of them that gave way since.
+#[derive(Debug, Clone, Default)]
+pub struct OldErrors {
+    ids: Arc<HashSet<u128>>,
+    superseded: Arc<Mutex<HashSet<u128>>>,
+}
+
+impl OldErrors {
+    fn of(ids: HashSet<u128>) -> Self {
+        OldErrors {
+            ids: Arc::new(ids),
+            superseded: Arc::default(),
+        }
+    }
+
+    /// Notes that another row speaks of an item now.
+    pub fn supersede(&self, fingerprint: u128) {
+        if self.ids.contains(&fingerprint) {
+            self.lock().insert(fingerprint);
+        }
+    }
+
+    /// Returns the items whose old row gave way.
+    pub fn superseded(&self) -> HashSet<u128> {
+        std::mem::take(&mut self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<u128>> {
+        self.superseded
+            .lock()
+            .expect("no code panics while it holds this lock")
+    }
 }
 
 /// The final row that an item has already.
@@ -89,6 +125,8 @@ impl Finished {
     /// Tells whether an item has its final row already.
     pub fn row(&self, index: u64, id: &ItemId) -> Option<FinalRow> {
         if self.has_result(index, id) {
+            // A crash can leave both rows behind; the result is the one that counts.
+            self.old_errors.supersede(id.fingerprint());
             return Some(FinalRow::Result);
         }
         let is_error = !self.errors.is_empty() && self.errors.contains(&id.fingerprint());
@@ -117,12 +155,15 @@ impl Finished {
         self.unplaced = HashSet::new();
     }
 
-    /// Returns how many of the first items of the input have their final row.
-    pub fn rows_before(&self, end: u64) -> u64 {
-        let results = end
-            .checked_sub(1)
-            .map_or(0, |last| self.positions.rank(last));
-        results + self.errors.len() as u64
+    /// Returns how many of the first items of the input have a result.
+    pub fn results_before(&self, end: u64) -> u64 {
+        end.checked_sub(1)
+            .map_or(0, |last| self.positions.rank(last))
+    }
+
+    /// Returns how many error rows stay.
+    pub fn errors(&self) -> u64 {
+        self.errors.len() as u64
     }
 
     pub fn positions(&self) -> &RoaringTreemap {
@@ -134,8 +175,6 @@ impl Finished {
 pub struct Opened {
     pub sink: Sink,
     pub finished: Finished,
-    /// Results that were there before.
-    pub results_before: u64,
     pub spent_before: Spent,
     /// What the user should know about the files as they were found.
     pub notes: Vec<String>,
@@ -145,13 +184,14 @@ pub struct Opened {
 pub fn open(request: &Request<'_>) -> Result<Opened, OpenError> {
     let paths = request.paths;
     refuse_input_as_output(request)?;
-    if request.mode == StartMode::New {
-        refuse_existing(paths)?;
-    }
     let lock = Lock::take(&paths.lock).map_err(at(&paths.lock))?;
     let lock = lock.ok_or_else(|| OpenError::Locked {
         path: paths.lock.clone(),
     })?;
+    // Under the lock: another run may have ended since anybody looked.
+    if request.mode == StartMode::New {
+        refuse_existing(paths)?;
+    }
     match request.mode {
         StartMode::Resume => resume(request, lock),
         StartMode::New | StartMode::Overwrite => fresh(request, lock),
@@ -195,10 +235,11 @@ fn refuse_input_as_output(request: &Request<'_>) -> Result<(), OpenError> {
         return Ok(());
     };
     let paths = request.paths;
-    for path in paths
-        .results
-        .iter()
-        .chain([&paths.errors, &paths.checkpoint, &paths.lock])
+    for path in
+        paths
+            .results
+            .iter()
+            .chain([&paths.errors, &paths.checkpoint, &paths.lock, &paths.torn])
     {
         if let Ok(output) = std::fs::metadata(path)
             && (input.dev(), input.ino()) == (output.dev(), output.ino())
@@ -225,7 +266,6 @@ fn fresh(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
     Ok(Opened {
         sink: Sink::new(paths.clone(), results, ErrorLog::fresh(errors), lock),
         finished: Finished::default(),
-        results_before: 0,
         spent_before: Spent::default(),
         notes: Vec::new(),
     })
@@ -274,13 +314,11 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
     let results = reopen(path, &paths.torn, &mut notes)?;
     let known = known_results(request, state.as_ref(), &results, &mut notes).map_err(at(path))?;
     let errors = reopen(&paths.errors, &paths.torn, &mut notes)?;
-    let (errors, kept) = take_up_errors(request, errors, &known.finished)?;
-    let mut finished = known.finished;
-    finished.errors.extend(kept);
+    let mut finished = known;
+    let errors = take_up_errors(request, errors, &mut finished)?;
     Ok(Opened {
         sink: Sink::new(paths.clone(), Some(results), errors, lock),
         finished,
-        results_before: known.count,
         spent_before: state.map(|state| state.spent).unwrap_or_default(),
         notes,
     })
@@ -305,11 +343,6 @@ fn reopen(path: &Path, torn: &Path, notes: &mut Vec<String>) -> Result<Journal, 
     Ok(journal)
 }
 
-struct Known {
-    finished: Finished,
-    count: u64,
-}
-
 /// Finds out which items have results: from the checkpoint and the rows after it, else from all
 /// rows.
 fn known_results(
@@ -317,7 +350,7 @@ fn known_results(
     state: Option<&State>,
     results: &Journal,
     notes: &mut Vec<String>,
-) -> io::Result<Known> {
+) -> io::Result<Finished> {
     let mut finished = Finished::default();
     let mut from = 0;
     if let Some(state) = state.filter(|state| is_true_of(state, request, results))
@@ -353,8 +386,7 @@ fn known_results(
             },
         ));
     }
-    let count = finished.positions.len() + finished.unplaced.len() as u64;
-    Ok(Known { finished, count })
+    Ok(finished)
 }
 
 /// Tells whether a checkpoint speaks of this input and of this very results file.
@@ -366,62 +398,59 @@ fn is_true_of(state: &State, request: &Request<'_>, results: &Journal) -> bool {
             .is_ok_and(|tail| tail == state.results_tail)
 }
 
-/// Fingerprints of the error rows that stay.
-type KeptErrors = Vec<u128>;
-
-/// Reads the errors file: which rows stay, which items are asked again. Rows that a crash left
-/// behind although a later one holds are dropped here.
+/// Reads the errors file: which rows stay, which items are asked again. Rows of which a later one
+/// speaks are dropped here; a row's own position is not believed, since it may be of another input.
 fn take_up_errors(
     request: &Request<'_>,
     errors: Journal,
-    finished: &Finished,
-) -> Result<(ErrorLog, KeptErrors), OpenError> {
+    finished: &mut Finished,
+) -> Result<ErrorLog, OpenError> {
     let path = errors.path().to_owned();
     let mut last = HashMap::new();
-    let mut rows = 0;
+    let (mut lines, mut foreign) = (0, 0);
     let scan = errors.scan(0, |line| {
-        rows += 1;
-        let Some(head) = line.head else { return Ok(()) };
+        lines += 1;
+        let Some(head) = line.head else {
+            foreign += 1;
+            return Ok(());
+        };
         // Bad lines are found anew by each run, under the name that they then have.
-        let stale = head
+        let status = head
             .error
-            .is_none_or(|status| status == ErrorStatus::InvalidInput)
-            || finished.has_result(head.index.unwrap_or(u64::MAX), &head.id);
-        if !stale {
-            last.insert(head.id.fingerprint(), (line.number, head.error));
+            .filter(|status| *status != ErrorStatus::InvalidInput);
+        let fingerprint = head.id.fingerprint();
+        if let Some(status) = status
+            && !finished.unplaced.contains(&fingerprint)
+        {
+            last.insert(fingerprint, (line.number, status));
         }
         Ok(())
     });
     scan.map_err(at(&path))?;
-    let drops = rows > last.len() as u64;
-    let errors = if drops {
+    let stay = last.len() as u64 + foreign;
+    let errors = if lines > stay {
         let keep: HashSet<u64> = last.values().map(|(row, _)| *row).collect();
         compact(errors, |row, _| keep.contains(&row)).map_err(at(&path))?
     } else {
         errors
     };
-    let old_rows = last.len() as u64;
-    let stays =
-        |status: ErrorStatus| status.is_kept_on_resume() && !request.retry.contains(&status);
-    let (mut kept, mut reopened) = (Vec::new(), HashSet::new());
-    for (fingerprint, (_, status)) in last {
-        match status {
-            Some(status) if stays(status) => kept.push(fingerprint),
-            _ => {
-                reopened.insert(fingerprint);
-            }
+    for (fingerprint, (_, status)) in &last {
+        if status.is_kept_on_resume() && !request.retry.contains(status) {
+            finished.errors.insert(*fingerprint);
         }
     }
-    Ok((ErrorLog::resumed(errors, reopened, old_rows), kept))
+    finished.old_errors = OldErrors::of(last.into_keys().collect());
+    Ok(ErrorLog::resumed(errors, finished.old_errors.clone(), stay))
 }
 
-/// Rewrites a file of rows with only those that `keep` says, by number from 0 and fingerprint.
+/// Rewrites a file with only those rows that `keep` says, by line number from 0 and fingerprint.
+/// Lines that are no rows of ours stay.
 pub fn compact(journal: Journal, keep: impl Fn(u64, u128) -> bool) -> io::Result<Journal> {
     let path = journal.path().to_owned();
     replace(&path, |out| {
         journal.scan(0, |line| match line.head {
-            Some(head) if keep(line.number, head.id.fingerprint()) => out.write_all(line.text),
-            _ => Ok(()),
+            Some(head) if !keep(line.number, head.id.fingerprint()) => Ok(()),
+            _ => out.write_all(line.text),
         })
     })?;
     Journal::open_whole(&path)

@@ -46,7 +46,8 @@ fn of_transport(error: &TransportError) -> Verdict {
 fn of_reply(reply: &Reply) -> Verdict {
     match reply.status.as_u16() {
         200..300 => of_success(reply),
-        ..400 => Verdict::Mismatch(of_redirect(reply)),
+        // No model is asked elsewhere: the address is wrong for the whole run.
+        ..400 => Verdict::Halt(of_redirect(reply)),
         status => {
             let complaint = Complaint::read(&reply.body);
             Refusal {

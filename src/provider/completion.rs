@@ -279,6 +279,9 @@ fn ran_out(reason: &str) -> bool {
         .any(|known| reason.eq_ignore_ascii_case(known))
 }
 
+/// More than any model takes or gives at once.
+const MOST_TOKENS: u64 = 1_000_000_000;
+
 /// Reads the usage. Negative figures make the whole of it useless: nothing may be charged by it.
 fn usage(figures: &Figures) -> Option<Usage> {
     let [prompt, completion, total] =
@@ -311,7 +314,8 @@ fn part<'a>(
 
 fn amount(count: Option<Count>) -> Option<Tokens> {
     match count? {
-        Count::Amount(amount) => Some(Tokens(amount)),
+        // A figure beyond any context is a mistake; believed, it would stop a run for years.
+        Count::Amount(amount) => Some(Tokens(amount.min(MOST_TOKENS))),
         Count::Negative => None,
     }
 }

@@ -79,7 +79,8 @@ impl Refusal<'_> {
             401 => self.halt(FailureKind::Auth),
             402 => self.payment(),
             403 => self.forbidden(),
-            404 | 405 | 501 => Verdict::Mismatch(self.failure(FailureKind::NotFound)),
+            404 => Verdict::Mismatch(self.failure(FailureKind::NotFound)),
+            405 | 501 => self.halt(FailureKind::NotFound),
             408 => self.retry(FailureKind::Timeout),
             // 499 is a request that someone between here and the model called off.
             409 | 425 | 499 => self.retry(FailureKind::ServerError),

@@ -87,7 +87,7 @@ pub struct Item {
 /// A line that cannot become an item, with the place it takes in the output all the same.
 #[derive(Debug, Clone)]
 pub struct BadLine {
-    /// Derived from the line's content, since the line's own id is missing, unusable or taken.
+    /// The line's own id where it can be read and is not taken, else derived from its content.
     pub id: ItemId,
     pub index: u64,
     pub line: u64,

@@ -27,8 +27,8 @@ pub enum Verdict {
     Reject(Failure),
     /// Refused by a content policy; asking again cannot help.
     Filter(Failure),
-    /// The request did not fit this endpoint or model (404, 405, 501). Wrong for the whole run
-    /// where the run chose the model, otherwise only for this item.
+    /// The endpoint knows no such model or address (404). Wrong for the whole run where the run
+    /// chose the model or nothing is ever found, otherwise only for this item.
     Mismatch(Failure),
     /// Every later request would fail the same way: stop the run.
     Halt(Failure),

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::Outcome;
 use super::feeder::Job;
+use super::{Before, Outcome};
 use crate::cli::args::RunArgs;
 use crate::cli::progress::Style;
 use crate::cli::settings::Target;
@@ -20,6 +20,7 @@ pub struct Closing<'a> {
     pub job: &'a Job,
     pub outcome: &'a Outcome,
     pub total: Option<u64>,
+    pub before: Before,
 }
 
 impl Closing<'_> {
@@ -28,13 +29,14 @@ impl Closing<'_> {
             ending, tally, fed, ..
         } = self.outcome;
         let exit = self.exit();
+        let before = self.before();
         let summary = Summary {
             tally,
             exit,
             halted: ending.halted.as_ref(),
             items: self.total.unwrap_or(fed.entries),
-            results_before: fed.results_before,
-            errors_before: fed.errors_before,
+            results_before: before.results,
+            errors_before: before.errors,
             requests,
             dropped: ending.dropped,
             wall: started.elapsed(),
@@ -43,12 +45,9 @@ impl Closing<'_> {
         };
         let silent = self.args.quiet;
         match Style::choose(self.args.progress, silent) {
-            Style::Json => terminal::line(&summary.json().to_string()),
+            Style::Json => terminal::json(&summary.json()),
             _ if silent => {}
             _ => terminal::line(&summary.text()),
-        }
-        if self.args.json {
-            terminal::print(&summary.json().to_string()).context("failed to print the summary")?;
         }
         if let Err(error) = &self.outcome.files {
             terminal::error(&format!("{error:#}"), Some(self.storage_advice(error)));
@@ -56,7 +55,23 @@ impl Closing<'_> {
             let (what, hint) = self.explain_halt(failure, requests);
             terminal::error(&what, Some(&hint));
         }
+        if self.args.json {
+            terminal::print(&summary.json().to_string()).context("failed to print the summary")?;
+        }
         Ok(exit)
+    }
+
+    /// Returns what was done before: as counted on the way where the whole input was read, else
+    /// as known at the start.
+    fn before(&self) -> Before {
+        let Outcome { ending, fed, .. } = self.outcome;
+        match ending.complete || self.total.is_none() {
+            true => Before {
+                results: fed.results_before,
+                errors: fed.errors_before,
+            },
+            false => self.before,
+        }
     }
 
     fn storage_advice(&self, error: &anyhow::Error) -> &'static str {
@@ -76,6 +91,7 @@ impl Closing<'_> {
             signal,
             files,
         } = self.outcome;
+        // What the reader has not passed cannot be complete.
         let settled = tally.settled() + fed.results_before + fed.errors_before;
         let complete = ending.complete || self.total.is_some_and(|total| settled >= total);
         match signal {
@@ -99,7 +115,9 @@ impl Closing<'_> {
             Exit::SomeErrors => some_would_be_retried,
             _ => true,
         };
-        useful.then(|| resume_command(std::env::args()))
+        useful.then(|| {
+            resume_command(std::env::args_os().map(|word| word.to_string_lossy().into_owned()))
+        })
     }
 
     fn explain_halt(&self, failure: &Failure, requests: u64) -> (String, String) {
@@ -129,7 +147,8 @@ impl Closing<'_> {
         };
         let asked = count(requests, "request");
         let what = format!("{what}{detail}, stopped after {asked}: {}", failure.message);
-        let done = self.outcome.tally.settled() + self.outcome.fed.results_before;
+        let before = self.before();
+        let done = self.outcome.tally.settled() + before.results + before.errors;
         let of = self
             .total
             .map_or(String::new(), |total| format!(" of {}", thousands(total)));

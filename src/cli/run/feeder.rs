@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::opening::is_stdin;
 use crate::cli::settings::RunSettings;
 use crate::cli::validate::unreadable;
-use crate::input::{Reader, Repeats};
+use crate::input::{Census, Reader};
 use crate::output::{FinalRow, Finished};
 use crate::tokenizer::Encoding;
 use crate::words::item::Entry;
@@ -23,7 +23,7 @@ const BATCH: usize = 32;
 pub struct Job {
     pub settings: RunSettings,
     /// `None` for an input that can be read only once.
-    pub repeats: Option<Repeats>,
+    pub census: Option<Census>,
     pub finished: Finished,
     pub fed: Mutex<Fed>,
 }
@@ -41,11 +41,11 @@ pub struct Fed {
 /// takes no more.
 pub fn feed(job: &Job, entries: &mpsc::Sender<Vec<Entry>>) -> Result<()> {
     let Job {
-        settings, repeats, ..
+        settings, census, ..
     } = job;
     let defaults = &settings.defaults;
-    let result = match repeats {
-        Some(repeats) => Reader::open(&settings.input, defaults, repeats.clone())
+    let result = match census {
+        Some(census) => Reader::open(&settings.input, defaults, census)
             .and_then(|reader| pass_on(reader, job, entries)),
         None if is_stdin(&settings.input) => {
             pass_on(Reader::streaming(std::io::stdin(), defaults), job, entries)

@@ -8,10 +8,10 @@ mod feeder;
 mod hub;
 mod opening;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -51,7 +51,8 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     look_at_input(&args.input)?;
     let mut settings = RunSettings::from_args(args)?;
     if settings.mode == StartMode::New {
-        output::refuse_existing(&settings.paths).map_err(explain)?;
+        output::refuse_existing(&settings.paths)
+            .map_err(|error| explain(error, &settings.paths))?;
     }
     let wanted = settings.engine.concurrency;
     // The simulator answers from this process, at the other end of each connection.
@@ -61,7 +62,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     };
     settings.engine.concurrency = (descriptors::allow(wanted * ends) / ends).max(1);
     let census = take_census(&settings)?;
-    let http = network(&settings.target)?;
+    let http = network(&settings)?;
     let style = Style::choose(args.progress, args.quiet);
     let Opened {
         sink,
@@ -81,7 +82,11 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     let total = census
         .as_ref()
         .map(|census| limited(census.lines, settings.limit));
-    let done_before = total.map_or(0, |total| finished.rows_before(total));
+    let before = Before {
+        results: total.map_or(0, |total| finished.results_before(total)),
+        errors: finished.errors(),
+    };
+    let done_before = before.results + before.errors;
     let gauges = Arc::new(Gauges::default());
     let recorder = Recorder::start(
         sink,
@@ -110,7 +115,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
         .sink()
         .note(&opening_line(&settings, total, done_before));
     let job = Arc::new(Job {
-        repeats: census.map(|census| census.repeats),
+        census,
         settings,
         finished,
         fed: Mutex::default(),
@@ -121,6 +126,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
         job: &job,
         outcome: &outcome,
         total,
+        before,
     };
     closing.conclude(gauges.sent.value(), started)
 }
@@ -160,6 +166,13 @@ fn identify(census: &Census) -> InputIdentity {
     }
 }
 
+/// Items that had their final row when the run began.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    results: u64,
+    errors: u64,
+}
+
 /// What came of a run.
 struct Outcome {
     ending: Ending,
@@ -184,7 +197,7 @@ fn drive(
         .build()
         .context("failed to start the runtime")?;
     let stop = Stop::default();
-    let signals = Signals::watch(&runtime, &stop, &gauges, progress.sink())?;
+    let signals = Signals::watch(&stop, &gauges, progress.sink())?;
     let provider = provider(&job.settings, &runtime)?;
     let (entries_in, entries) = mpsc::channel(READ_AHEAD);
     let (events_in, events) = mpsc::channel(EVENT_QUEUE);
@@ -208,20 +221,20 @@ fn drive(
         move || clock.block_on(hub.listen(events))
     });
     let ending = runtime.block_on(engine.run(entries));
-    let (tally, recorded) = hub
-        .join()
-        .expect("a panic of the recorder ends the program");
+    let (tally, recorded) = hub.join().unwrap_or_else(|_| {
+        (
+            Tally::default(),
+            Err(anyhow!("the recorder panicked, which is a bug")),
+        )
+    });
     let read = match ending.complete {
         // The reader has closed its channel, so it is at its end.
         true => feeder
             .join()
-            .expect("a panic of the reader ends the program"),
+            .unwrap_or_else(|_| Err(anyhow!("the reader panicked, which is a bug"))),
         false => Ok(()),
     };
-    let fed = *job
-        .fed
-        .lock()
-        .expect("a panic of the reader ends the program");
+    let fed = *job.fed.lock().unwrap_or_else(PoisonError::into_inner);
     let signal = signals.first();
     // A second reader of a dead server's socket is not worth waiting for.
     runtime.shutdown_background();
@@ -235,8 +248,9 @@ fn drive(
 }
 
 /// Sets the network up, before any file is touched.
-fn network(target: &Target) -> Result<Http> {
-    let settings = match target {
+fn network(settings: &RunSettings) -> Result<Http> {
+    let attempt_time = settings.engine.timeout;
+    let settings = match &settings.target {
         Target::Endpoint { base_url, key, .. } => HttpSettings {
             secret: key
                 .as_ref()
@@ -246,11 +260,13 @@ fn network(target: &Target) -> Result<Http> {
                 .trim_start()
                 .to_ascii_lowercase()
                 .starts_with("https"),
+            attempt_time,
         },
         Target::Simulator(_) => HttpSettings {
             direct: true,
             plain: true,
             secret: None,
+            attempt_time,
         },
     };
     Ok(Http::new(settings).map_err(|error| {

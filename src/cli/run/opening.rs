@@ -9,7 +9,7 @@ use crate::cli::refusal::Refusal;
 use crate::cli::settings::RunSettings;
 use crate::cli::validate::{check, listing, unreadable};
 use crate::input::{Census, Reader};
-use crate::output::{self, Finished, OpenError, Opened, Request};
+use crate::output::{self, Finished, OpenError, Opened, Paths, Request};
 use crate::words::human::{count, thousands};
 
 /// Findings shown where a run is refused.
@@ -78,12 +78,18 @@ pub fn open(settings: &RunSettings, census: Option<&Census>) -> Result<Opened> {
         allow_changes: settings.allow_changes,
         retry: &settings.retry,
     };
-    output::open(&request).map_err(|error| explain(error).into())
+    output::open(&request).map_err(|error| explain(error, &settings.paths).into())
 }
 
 /// Says why an output cannot be opened, and what to do.
-pub fn explain(error: OpenError) -> Refusal {
+pub fn explain(error: OpenError, paths: &Paths) -> Refusal {
     match error {
+        OpenError::Exists { path, results } if paths.results.is_none() => Refusal::new(format!(
+            "{} exists ({})",
+            path.display(),
+            count(results, "row")
+        ))
+        .hint("move it away, or --overwrite starts over"),
         OpenError::Exists { path, results } => Refusal::new(format!(
             "{} exists ({})",
             path.display(),
@@ -121,8 +127,7 @@ pub fn place(settings: &RunSettings, census: &Census, finished: &mut Finished) -
     }
     let input = &settings.input;
     let cannot = |error| unreadable(input, &error);
-    let mut reader =
-        Reader::open(input, &settings.defaults, census.repeats.clone()).map_err(cannot)?;
+    let mut reader = Reader::open(input, &settings.defaults, census).map_err(cannot)?;
     while let Some(entry) = reader.next_entry().map_err(cannot)? {
         finished.place(entry.index(), entry.id());
     }

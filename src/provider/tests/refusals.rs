@@ -32,7 +32,7 @@ fn plain_statuses_mean_what_the_table_says() {
         (402, "halt quota"),
         (403, "halt auth"),
         (404, "mismatch not_found"),
-        (405, "mismatch not_found"),
+        (405, "halt not_found"),
         (408, "retry timeout"),
         (409, "retry server_error"),
         (413, "reject too_large"),
@@ -44,7 +44,7 @@ fn plain_statuses_mean_what_the_table_says() {
         (498, "throttle rate_limit"),
         (499, "retry server_error"),
         (500, "retry server_error"),
-        (501, "mismatch not_found"),
+        (501, "halt not_found"),
         (502, "retry server_error"),
         (503, "throttle overloaded"),
         (504, "retry server_error"),
@@ -401,7 +401,7 @@ fn a_redirect_names_the_target_host_and_nothing_else_of_it() {
         "https://user:hidden@other.example:8443/hidden?key=hidden",
     )];
     let verdict = with_headers(307, &location, "hidden");
-    assert_eq!(word(&verdict), "mismatch not_found");
+    assert_eq!(word(&verdict), "halt not_found");
     let message = failure(verdict).message;
     assert_eq!(
         message,
@@ -410,7 +410,7 @@ fn a_redirect_names_the_target_host_and_nothing_else_of_it() {
 }
 
 #[test]
-fn a_redirect_without_a_host_is_a_mismatch_too() {
+fn a_redirect_without_a_host_halts_too() {
     for location in ["/v1/elsewhere?key=hidden", "not a url hidden", ""] {
         let message = failure(with_headers(301, &[("location", location)], "")).message;
         assert!(
@@ -419,7 +419,7 @@ fn a_redirect_without_a_host_is_a_mismatch_too() {
         );
         assert!(!message.contains("hidden"), "{message}");
     }
-    assert_eq!(refused(304, ""), "mismatch not_found");
+    assert_eq!(refused(304, ""), "halt not_found");
 }
 
 // Anything at all.
