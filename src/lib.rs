@@ -10,13 +10,14 @@
 //! | [`input`] | lines to items or bad lines; the check of a whole file |
 //! | [`output`] | rows, errors file, checkpoint, recovery |
 //! | [`transport`] | the one door to the network |
+//! | [`schema`] | whether an answer is the JSON that was asked for |
 //! | [`tokenizer`] | tokens counted before anything is sent |
 //! | [`sim`] | a made-up endpoint with limits and faults; shares no code with the others |
 //! | [`words`] | the plain data that all of them speak |
 //!
 //! Who may know whom: `cli` knows every room and is the only one that connects them. `engine`
 //! knows `provider`'s questions and `transport`'s one send, and no file, flag, terminal or
-//! provider's name. `provider`, `tokenizer` and `words` are pure: no network, no files. `output` and
+//! provider's name. `provider`, `schema`, `tokenizer` and `words` are pure: no network, no files. `output` and
 //! `input` know only `words`. `sim` knows nobody.
 
 pub mod cli;
@@ -24,6 +25,7 @@ pub mod engine;
 pub mod input;
 pub mod output;
 pub mod provider;
+pub mod schema;
 pub mod sim;
 pub mod tokenizer;
 pub mod transport;

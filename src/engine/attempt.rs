@@ -69,7 +69,7 @@ pub async fn live<T: Transport>(shared: &Shared<T>, item: Item) -> End {
         let sent = Instant::now();
         let exchange = send(shared, request.clone()).await;
         let latency = sent.elapsed();
-        let verdict = demand_json(&item, shared.provider.verdict(&exchange), &exchange);
+        let verdict = demand_json(shared, &item, shared.provider.verdict(&exchange), &exchange);
         let slot = settle(shared, permit, &verdict, &exchange);
         history.attempts += 1;
         match judge(shared, &item, &mut history, verdict, exchange, sent).await {
@@ -119,31 +119,34 @@ async fn send<T: Transport>(shared: &Shared<T>, request: crate::words::wire::Req
         })
 }
 
-/// An answer that should be JSON and is none cannot be used.
-fn demand_json(item: &Item, verdict: Verdict, exchange: &Exchange) -> Verdict {
+/// An answer that is not the JSON that was asked for cannot be used.
+fn demand_json<T>(
+    shared: &Shared<T>,
+    item: &Item,
+    verdict: Verdict,
+    exchange: &Exchange,
+) -> Verdict {
     let Verdict::Done(answer) = &verdict else {
         return verdict;
     };
     let Some(content) = answer.content.as_deref().filter(|_| item.expects_json) else {
         return verdict;
     };
-    match serde_json::from_str::<serde::de::IgnoredAny>(content) {
-        Ok(_) => verdict,
-        Err(_) => {
-            let cut = answer.finish_reason.as_deref() == Some("length");
-            let why = if cut {
-                ": it was cut at the token limit"
-            } else {
-                ""
-            };
-            Verdict::Malformed(Failure {
-                kind: FailureKind::Malformed,
-                message: format!("the answer is not the JSON that was asked for{why}"),
-                http_status: exchange.as_ref().ok().map(|reply| reply.status.as_u16()),
-                code: None,
-            })
-        }
-    }
+    let Some(complaint) = shared.schemas.complaint(&item.body, content) else {
+        return verdict;
+    };
+    let cut = answer.finish_reason.as_deref() == Some("length");
+    let why = if cut {
+        " (it was cut at the token limit)"
+    } else {
+        ""
+    };
+    Verdict::Malformed(Failure {
+        kind: FailureKind::Malformed,
+        message: format!("JSON was asked for, and the answer {complaint}{why}"),
+        http_status: exchange.as_ref().ok().map(|reply| reply.status.as_u16()),
+        code: None,
+    })
 }
 
 /// Corrects the limits by what was really used. The slot goes back before anything sleeps.

@@ -26,6 +26,7 @@ use route::Route;
 pub use stop::{Phase, Stop};
 
 use crate::provider::Provider;
+use crate::schema::Schemas;
 use crate::transport::Transport;
 use crate::words::event::{Event, Gauges, Hold};
 use crate::words::item::{BadLine, Entry};
@@ -83,6 +84,7 @@ struct Shared<T> {
     admission: Arc<Admission>,
     route: Route,
     outputs: Outputs,
+    schemas: Schemas,
     gauges: Arc<Gauges>,
     stop: Stop,
     events: mpsc::Sender<Event>,
@@ -137,6 +139,7 @@ impl<T: Transport> Engine<T> {
                 admission,
                 route,
                 outputs,
+                schemas: Schemas::default(),
                 gauges,
                 stop,
                 events,
