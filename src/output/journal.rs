@@ -231,9 +231,21 @@ pub fn replace(
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
+    // A name of its own and always the same, which the lock makes safe: what a killed process left
+    // behind goes away with the next replacement.
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".tmp");
+    if let Err(error) = std::fs::remove_file(folder.join(&name))
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
     let mut temporary = tempfile::Builder::new()
-        .prefix(".llmbatch-")
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        .prefix(&name)
+        .rand_bytes(0)
+        .tempfile_in(folder)?;
     let mut buffered = io::BufWriter::new(temporary.as_file_mut());
     write(&mut buffered)?;
     buffered.flush()?;
@@ -325,6 +337,9 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         replace(&path, |out| out.write_all(b"new")).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        std::fs::write(folder.path().join(".c.tmp"), "left by a killed process").unwrap();
+        replace(&path, |out| out.write_all(b"newer")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"newer");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }
