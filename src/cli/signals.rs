@@ -56,9 +56,11 @@ impl Signals {
     }
 }
 
-/// Listens for a signal, unless whoever started the program has it ignored: `nohup` asks for that.
+/// Listens for a signal. A hangup that whoever started the program has ignored stays ignored, as
+/// `nohup` asks; an interrupt does not, since shells ignore it for everything in the background,
+/// where `kill -INT` is still meant.
 fn source(number: u8) -> Result<Option<Signal>> {
-    if is_ignored(number) {
+    if number == SIGHUP && is_ignored(number) {
         return Ok(None);
     }
     let source = signal(SignalKind::from_raw(number.into()));
