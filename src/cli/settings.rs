@@ -209,7 +209,8 @@ fn prompt_template(args: &ShapeArgs) -> Result<Option<Template>> {
             path.display()
         ))
     })?;
-    Ok(Some(compile(&path.display().to_string(), &text)?))
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    Ok(Some(compile(&path.display().to_string(), text)?))
 }
 
 fn compile(origin: &str, text: &str) -> Result<Template> {

@@ -152,7 +152,9 @@ fn read_choice(choice: &Choice, completion: &Completion) -> Reading {
             return Reading::Filtered(format!("the answer was withheld: finish_reason `{reason}`"));
         }
         // A reasoning model may spend its whole limit before the first visible word, and charges.
-        if !ran_out(reason) && usage.is_none_or(|usage| usage.completion.0 == 0) {
+        let nothing_there = choice.message.0.is_none() && choice.text.is_none();
+        let unpaid = usage.is_none_or(|usage| usage.completion.0 == 0);
+        if !ran_out(reason) && (nothing_there || unpaid) {
             return Reading::Malformed(format!("the answer is empty: finish_reason `{reason}`"));
         }
     }

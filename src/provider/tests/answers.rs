@@ -489,3 +489,15 @@ fn a_refused_key_behind_the_endpoint_does_not_stop_the_run() {
         assert_eq!(words(body), "retry server_error", "{code}");
     }
 }
+
+#[test]
+fn a_choice_without_a_message_is_malformed_whatever_was_charged() {
+    for choice in ["null", "{}", r#"{"message":null}"#] {
+        let body = format!(r#"{{"choices":[{choice}],"usage":{{"completion_tokens":5}}}}"#);
+        assert_eq!(
+            word(&verdict(200, &body)),
+            "malformed malformed",
+            "{choice}"
+        );
+    }
+}
