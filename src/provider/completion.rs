@@ -9,6 +9,8 @@ use serde_json::value::RawValue;
 
 use super::complaint::{Complaint, folded, is_blank};
 use super::lenient::{Count, List, Object, Raw, count, fields, text};
+use crate::words::money::Usd;
+use crate::words::price::Service;
 use crate::words::tokens::{Tokens, Usage};
 use crate::words::verdict::Answer;
 
@@ -31,6 +33,8 @@ struct Completion<'a> {
     model: Raw<'a>,
     choices: List<Choice<'a>>,
     usage: Object<Figures<'a>>,
+    /// How the request was really served, which decides the price.
+    service_tier: Raw<'a>,
     error: Raw<'a>,
     /// Google's verdict on the prompt.
     prompt_feedback: Raw<'a>,
@@ -42,6 +46,7 @@ fields!(Completion {
     "model" => model,
     "choices" => choices,
     "usage" => usage,
+    "service_tier" => service_tier,
     "error" => error,
     "prompt_feedback" | "promptFeedback" => prompt_feedback,
     "prompt_filter_results" => prompt_filters,
@@ -91,19 +96,29 @@ fields!(Part { "type" => kind, "text" => text });
 #[derive(Default)]
 struct Figures<'a> {
     prompt: Raw<'a>,
+    input: Raw<'a>,
     completion: Raw<'a>,
     total: Raw<'a>,
     cached: Raw<'a>,
+    cache_read: Raw<'a>,
+    cache_creation: Raw<'a>,
+    cache_creation_by_time: Object<CacheCreation<'a>>,
+    cost: Raw<'a>,
     prompt_details: Object<Details<'a>>,
     completion_details: Object<Details<'a>>,
 }
 
 fields!(Figures {
-    "prompt_tokens" | "input_tokens" => prompt,
+    "prompt_tokens" => prompt,
+    "input_tokens" => input,
     "completion_tokens" | "output_tokens" => completion,
     "total_tokens" => total,
     // Mistral and DeepSeek count the cached part beside the details.
     "num_cached_tokens" | "prompt_cache_hit_tokens" => cached,
+    "cache_read_input_tokens" => cache_read,
+    "cache_creation_input_tokens" => cache_creation,
+    "cache_creation" => cache_creation_by_time,
+    "cost" => cost,
     "prompt_tokens_details" | "prompt_token_details" | "input_tokens_details" => prompt_details,
     "completion_tokens_details" | "output_tokens_details" => completion_details,
 });
@@ -111,10 +126,22 @@ fields!(Figures {
 #[derive(Default)]
 struct Details<'a> {
     cached: Raw<'a>,
+    cache_write: Raw<'a>,
     reasoning: Raw<'a>,
 }
 
-fields!(Details { "cached_tokens" => cached, "reasoning_tokens" => reasoning });
+fields!(Details {
+    "cached_tokens" => cached,
+    "cache_write_tokens" => cache_write,
+    "reasoning_tokens" => reasoning,
+});
+
+#[derive(Default)]
+struct CacheCreation<'a> {
+    long: Raw<'a>,
+}
+
+fields!(CacheCreation { "ephemeral_1h_input_tokens" => long });
 
 /// Reads the body of a 2xx response.
 pub(super) fn read(body: &Bytes) -> Reading {
@@ -144,7 +171,7 @@ fn read_choice(choice: &Choice, completion: &Completion) -> Reading {
     if let Some(error) = choice.broken_off() {
         return Reading::BrokenOff(error);
     }
-    let usage = completion.usage.0.as_ref().and_then(usage);
+    let usage = completion.usage();
     let finish_reason = text(choice.finish_reason);
     if choice.is_empty() {
         let reason = finish_reason.as_deref().unwrap_or("none");
@@ -284,26 +311,63 @@ fn ran_out(reason: &str) -> bool {
 /// More than any model takes or gives at once.
 const MOST_TOKENS: u64 = 1_000_000_000;
 
+impl Completion<'_> {
+    fn usage(&self) -> Option<Usage> {
+        let usage = usage(self.usage.0.as_ref()?)?;
+        let tier = text(self.service_tier);
+        Some(Usage {
+            service: tier.map_or(Service::Standard, |tier| Service::of_tier(&tier)),
+            ..usage
+        })
+    }
+}
+
+/// Reads what a 2xx body says it used, whatever else is wrong with it.
+pub(super) fn usage_in(body: &Bytes) -> Option<Usage> {
+    let Object(completion) = serde_json::from_slice::<Object<Completion>>(body).ok()?;
+    completion?.usage()
+}
+
 /// Reads the usage. Negative figures make the whole of it useless: nothing may be charged by it.
 fn usage(figures: &Figures) -> Option<Usage> {
-    let [prompt, completion, total] =
-        [figures.prompt, figures.completion, figures.total].map(count);
-    if [prompt, completion, total].contains(&Some(Count::Negative)) {
+    let counts = [
+        figures.prompt,
+        figures.input,
+        figures.completion,
+        figures.total,
+        figures.cache_read,
+        figures.cache_creation,
+    ]
+    .map(count);
+    if counts.contains(&Some(Count::Negative)) {
         return None;
     }
-    prompt.or(completion).or(total)?;
-    let prompt = amount(prompt).unwrap_or_default();
-    let completion = amount(completion).unwrap_or_default();
+    let [prompt, input, completion, total, cache_read, cache_creation] = counts.map(amount);
+    prompt.or(input).or(completion).or(total)?;
     let cached = part(&figures.prompt_details, |details| details.cached)
         .or(amount(count(figures.cached)))
-        // A part is never more than its whole, whatever the server says: prices subtract it.
-        .map(|cached| cached.min(prompt));
+        .or(cache_read);
+    let written = part(&figures.prompt_details, |details| details.cache_write).or(cache_creation);
+    let by_time = figures.cache_creation_by_time.0.as_ref();
+    let written_long = by_time.and_then(|by_time| amount(count(by_time.long)));
+    // Anthropic counts what it read from a cache and wrote into one beside the input; in every
+    // other spelling they are parts of the prompt.
+    let beside = cache_read.unwrap_or_default() + cache_creation.unwrap_or_default();
+    let prompt = prompt
+        .or(input.map(|input| input + beside))
+        .unwrap_or_default();
+    let completion = completion.unwrap_or_default();
     Some(Usage {
         prompt,
         completion,
-        total: amount(total).unwrap_or(prompt + completion),
-        cached,
+        total: total.unwrap_or(prompt + completion),
+        // A part is never more than its whole, whatever the server says: prices subtract it.
+        cached: cached.map(|cached| cached.min(prompt)),
+        cache_write: written.map(|written| written.less(written_long.unwrap_or_default())),
+        cache_write_long: written_long,
         reasoning: part(&figures.completion_details, |details| details.reasoning),
+        service: Service::Standard,
+        stated_cost: figures.cost.and_then(|cost| Usd::parse(cost.get()).ok()),
     })
 }
 

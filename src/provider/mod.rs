@@ -18,8 +18,9 @@ mod tests;
 pub mod wait;
 
 use crate::words::item::Item;
+use crate::words::tokens::Usage;
 use crate::words::verdict::Verdict;
-use crate::words::wire::{Exchange, Request};
+use crate::words::wire::{Exchange, Reply, Request};
 
 /// The questions that the engine asks of a kind of endpoint.
 pub trait Provider: Send + Sync {
@@ -28,4 +29,7 @@ pub trait Provider: Send + Sync {
 
     /// Decides what came back. The only place where status codes and bodies get a meaning.
     fn verdict(&self, exchange: &Exchange) -> Verdict;
+
+    /// Returns what a 2xx reply says it used, also where there is no answer in it.
+    fn usage(&self, reply: &Reply) -> Option<Usage>;
 }

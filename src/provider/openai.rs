@@ -13,11 +13,13 @@ use url::Url;
 use super::Provider;
 use super::body::Rename;
 use super::classify::classify;
+use super::completion::usage_in;
 use super::key::ApiKey;
 use super::preset::{Auth, OutputLimit, Preset, Seed, is_reasoning_model};
 use crate::words::item::Item;
+use crate::words::tokens::Usage;
 use crate::words::verdict::Verdict;
-use crate::words::wire::{Exchange, Request};
+use crate::words::wire::{Exchange, Reply, Request};
 
 const MAX_TOKENS: &str = "max_tokens";
 const MAX_COMPLETION_TOKENS: &str = "max_completion_tokens";
@@ -27,6 +29,8 @@ pub struct OpenAi {
     preset: &'static Preset,
     url: Url,
     headers: HeaderMap,
+    /// `usage.cost` is what the answer cost in dollars.
+    states_cost: bool,
     output_limit: Option<Rename>,
     seed: Option<Rename>,
 }
@@ -57,9 +61,14 @@ impl OpenAi {
             Seed::Seed => None,
             Seed::RandomSeed => Some(Rename::new("seed", "random_seed")),
         };
+        let url = chat_url(base_url)?;
+        let states_cost = url
+            .host_str()
+            .is_some_and(|host| host == "openrouter.ai" || preset.name == "openrouter");
         Ok(OpenAi {
             preset,
-            url: chat_url(base_url)?,
+            url,
+            states_cost,
             headers: headers(preset.auth, key),
             output_limit,
             seed,
@@ -76,6 +85,14 @@ impl OpenAi {
         match self.preset.output_limit {
             OutputLimit::ByModel if is_reasoning_model(model) => MAX_COMPLETION_TOKENS,
             _ => MAX_TOKENS,
+        }
+    }
+
+    /// Takes a cost out that nobody promised to be in dollars.
+    fn believed(&self, usage: Usage) -> Usage {
+        Usage {
+            stated_cost: usage.stated_cost.filter(|_| self.states_cost),
+            ..usage
         }
     }
 
@@ -103,7 +120,16 @@ impl Provider for OpenAi {
     }
 
     fn verdict(&self, exchange: &Exchange) -> Verdict {
-        classify(exchange)
+        let mut verdict = classify(exchange);
+        if let Verdict::Done(answer) = &mut verdict {
+            answer.usage = answer.usage.map(|usage| self.believed(usage));
+        }
+        verdict
+    }
+
+    fn usage(&self, reply: &Reply) -> Option<Usage> {
+        let usage = usage_in(&reply.body).filter(|_| reply.status.is_success());
+        usage.map(|usage| self.believed(usage))
     }
 }
 

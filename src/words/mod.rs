@@ -4,6 +4,8 @@ pub mod event;
 pub mod fields;
 pub mod human;
 pub mod item;
+pub mod money;
+pub mod price;
 pub mod record;
 pub mod tokens;
 pub mod verdict;

@@ -5,12 +5,22 @@ use std::ops::{Add, AddAssign};
 
 use serde::{Deserialize, Serialize};
 
+use super::money::Usd;
+use super::price::Service;
+
 /// An amount of model tokens.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
 pub struct Tokens(pub u64);
+
+impl Tokens {
+    /// Returns the difference, or nothing where `other` is more.
+    pub fn less(self, other: Tokens) -> Tokens {
+        Tokens(self.0.saturating_sub(other.0))
+    }
+}
 
 impl Add for Tokens {
     type Output = Tokens;
@@ -40,7 +50,22 @@ pub struct Usage {
     /// As the provider states it; some count hidden tokens only here.
     pub total: Tokens,
     pub cached: Option<Tokens>,
+    /// Prompt tokens that were put into a cache, for its usual time and for a longer one.
+    pub cache_write: Option<Tokens>,
+    pub cache_write_long: Option<Tokens>,
     pub reasoning: Option<Tokens>,
+    /// How the request was served.
+    pub service: Service,
+    /// What the answer cost by the provider's own words.
+    pub stated_cost: Option<Usd>,
+}
+
+impl Usage {
+    /// Returns the output that is paid for: some providers show hidden reasoning in the total
+    /// only.
+    pub fn billed_output(&self) -> Tokens {
+        self.completion.max(self.total.less(self.prompt))
+    }
 }
 
 /// The row's `usage` object: the three figures everyone knows, and the parts only where given.

@@ -93,6 +93,13 @@ impl Provider for Reader {
             Err(error) => of_error(error),
         }
     }
+
+    fn usage(&self, reply: &Reply) -> Option<Usage> {
+        match of_words(reply) {
+            Verdict::Done(answer) => answer.usage,
+            _ => None,
+        }
+    }
 }
 
 fn of_words(reply: &Reply) -> Verdict {

@@ -48,11 +48,18 @@ fn with_headers(status: u16, headers: &[(&'static str, &str)], body: impl AsRef<
         })
         .collect();
     judge(&Ok(Reply {
-        status: StatusCode::from_u16(status).unwrap(),
         headers,
+        ..reply(status, body)
+    }))
+}
+
+fn reply(status: u16, body: impl AsRef<[u8]>) -> Reply {
+    Reply {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: HeaderMap::new(),
         body: Bytes::copy_from_slice(body.as_ref()),
         received: received(),
-    }))
+    }
 }
 
 fn verdict(status: u16, body: impl AsRef<[u8]>) -> Verdict {
