@@ -248,6 +248,10 @@ mod tests {
     }
 
     fn answer(extra: Value, form: Form) -> Value {
+        serde_json::from_slice(&written(extra, form)).unwrap()
+    }
+
+    fn written(extra: Value, form: Form) -> Vec<u8> {
         let mut request = json!({
             "model": "gpt-4o-mini",
             "messages": [{ "role": "user", "content": "Why is the sky blue?" }],
@@ -256,8 +260,7 @@ mod tests {
         request.as_object_mut().unwrap().extend(extra);
         let body = request.to_string();
         let question = Question::read(body.as_bytes()).unwrap();
-        let answer = compose(&question, LENGTH, form, 3, 1_800_000_000);
-        serde_json::from_slice(&answer.body).unwrap()
+        compose(&question, LENGTH, form, 3, 1_800_000_000).body
     }
 
     fn content(answer: &Value) -> &str {
@@ -276,6 +279,28 @@ mod tests {
     #[test]
     fn echo_tag_stays_the_same_across_versions() {
         assert_eq!(echo_tag(""), "sim:2d06800538d394c2");
+    }
+
+    #[test]
+    fn answers_stay_the_same_across_versions() {
+        let forms = [
+            Form::Whole,
+            Form::WithoutUsage,
+            Form::WithoutChoices,
+            Form::Filtered,
+        ];
+        let asks = [
+            json!({}),
+            json!({ "n": 3, "max_tokens": 30 }),
+            json!({ "response_format": { "type": "json_object" } }),
+            json!({ "response_format": { "type": "json_object" }, "max_tokens": 7 }),
+        ];
+        let mut hash = 0;
+        for (ask, form) in asks.iter().flat_map(|ask| forms.map(|form| (ask, form))) {
+            let bytes = written(ask.clone(), form);
+            hash = xxhash_rust::xxh3::xxh3_64_with_seed(&bytes, hash);
+        }
+        assert_eq!(format!("{hash:016x}"), "ca5d7e6d04af7756");
     }
 
     #[test]
