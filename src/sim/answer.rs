@@ -17,6 +17,9 @@ const MAX_WORDS: u64 = 200_000;
 /// What a JSON answer counts: a cut one is shorter in proportion.
 const JSON_TOKENS: u64 = 12;
 
+/// No filler word is longer, its blank included.
+const WORD_BYTES: usize = 7;
+
 /// The snapshot that every model seems to be.
 const SNAPSHOT: &str = "-2026-01-01";
 
@@ -47,6 +50,14 @@ pub(super) struct Length {
     pub(super) spread: f64,
 }
 
+impl Length {
+    fn draw(self, rng: &mut Rng) -> u64 {
+        let wished = chance::log_normal(rng, self.median as f64, self.spread);
+        // The cast saturates, and a draw below one still brings the tag.
+        (wished.round() as u64).clamp(1, MAX_WORDS)
+    }
+}
+
 /// What an answer leaves out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
@@ -57,46 +68,64 @@ pub(super) enum Form {
     Filtered,
 }
 
-/// A response body and what it costs.
-pub(super) struct Answer {
-    pub(super) body: Vec<u8>,
-    pub(super) completion_tokens: u64,
+/// What an answer uses, as the provider counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) prompt: u64,
+    pub(super) completion: u64,
 }
 
-/// Writes the response to a question. `serial` makes its id; `created` is in Unix seconds.
-pub(super) fn compose(
-    question: &Question,
-    length: Length,
+/// An answer that is decided but not yet written, so that it can be counted before it is awaited.
+pub(super) struct Draft {
     form: Form,
-    serial: u64,
-    created: u64,
-) -> Answer {
-    let choices: Vec<Choice> = match form {
-        Form::WithoutChoices => Vec::new(),
-        _ => (0..question.choices)
-            .map(|index| Choice::draw(question, length, index))
-            .collect(),
-    };
-    let completion_tokens = match form {
-        Form::Filtered => 0,
-        _ => choices.iter().map(|choice| choice.tokens).sum(),
-    };
-    let mut body = Vec::with_capacity(capacity(&choices));
-    write_head(&mut body, question, serial, created);
-    write_choices(&mut body, &choices, form);
-    if form != Form::WithoutUsage {
-        write_usage(&mut body, question.prompt_tokens, completion_tokens);
-    }
-    body.extend_from_slice(b",\"service_tier\":\"default\",\"system_fingerprint\":null}");
-    Answer {
-        body,
-        completion_tokens,
-    }
+    choices: Vec<Choice>,
+    usage: Usage,
 }
 
-/// Guesses generously how long the body will be, so that it is written without growing.
-fn capacity(choices: &[Choice]) -> usize {
-    512 + choices.iter().map(|c| c.text.len() + 192).sum::<usize>()
+impl Draft {
+    pub(super) fn draw(question: &Question, length: Length, form: Form) -> Draft {
+        let choices: Vec<Choice> = match form {
+            Form::WithoutChoices => Vec::new(),
+            _ => (0..question.choices)
+                .map(|index| Choice::draw(question, length, index))
+                .collect(),
+        };
+        let completion = match form {
+            Form::Filtered => 0,
+            _ => choices.iter().map(|choice| choice.tokens).sum(),
+        };
+        let usage = Usage {
+            prompt: question.prompt_tokens,
+            completion,
+        };
+        Draft {
+            form,
+            choices,
+            usage,
+        }
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Writes the response to the question. `serial` makes its id; `created` is in Unix seconds.
+    pub(super) fn write(self, question: &Question, serial: u64, created: u64) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.capacity());
+        write_head(&mut body, question, serial, created);
+        write_choices(&mut body, question, self.choices, self.form);
+        if self.form != Form::WithoutUsage {
+            write_usage(&mut body, self.usage);
+        }
+        body.extend_from_slice(b",\"service_tier\":\"default\",\"system_fingerprint\":null}");
+        body
+    }
+
+    /// Guesses generously how long the body will be, so that it is written without growing.
+    fn capacity(&self) -> usize {
+        let texts = self.choices.iter().map(|c| c.tokens as usize * WORD_BYTES);
+        512 + texts.map(|text| text + 256).sum::<usize>()
+    }
 }
 
 /// Appends formatted text.
@@ -117,18 +146,19 @@ fn write_head(body: &mut Vec<u8>, question: &Question, serial: u64, created: u64
     serde_json::to_writer(&mut *body, &model).expect("a string is always JSON");
 }
 
-fn write_choices(body: &mut Vec<u8>, choices: &[Choice], form: Form) {
+fn write_choices(body: &mut Vec<u8>, question: &Question, choices: Vec<Choice>, form: Form) {
     body.extend_from_slice(b",\"choices\":[");
-    for (index, choice) in choices.iter().enumerate() {
+    for (index, choice) in choices.into_iter().enumerate() {
         if index > 0 {
             body.push(b',');
         }
-        choice.write(body, index, form);
+        choice.write(body, question, index, form);
     }
     body.push(b']');
 }
 
-fn write_usage(body: &mut Vec<u8>, prompt: u64, completion: u64) {
+fn write_usage(body: &mut Vec<u8>, usage: Usage) {
+    let Usage { prompt, completion } = usage;
     let total = prompt + completion;
     put!(
         body,
@@ -160,9 +190,10 @@ fn dated(model: &str) -> bool {
     })
 }
 
-/// One of the answers to a question.
+/// One of the answers to a question, before its words are chosen.
 struct Choice {
-    text: String,
+    /// Stands where the draw of the length left it: the words are drawn from what follows.
+    rng: Rng,
     tokens: u64,
     cut: bool,
 }
@@ -170,32 +201,24 @@ struct Choice {
 impl Choice {
     fn draw(question: &Question, length: Length, index: u64) -> Choice {
         let mut rng = Rng::with_seed(question.digest.wrapping_add(index));
-        if question.json {
-            return Choice::json(question, &mut rng);
-        }
-        let wished = chance::log_normal(&mut rng, length.median as f64, length.spread);
-        // The cast saturates, and a draw below one still brings the tag.
-        let wished = (wished.round() as u64).clamp(1, MAX_WORDS);
+        let wished = if question.json {
+            JSON_TOKENS
+        } else {
+            length.draw(&mut rng)
+        };
         let tokens = wished.min(question.max_tokens.unwrap_or(u64::MAX));
         Choice {
-            text: words(question.echo, tokens, &mut rng),
+            rng,
             tokens,
             cut: tokens < wished,
         }
     }
 
-    fn json(question: &Question, rng: &mut Rng) -> Choice {
-        let label = LABELS[rng.usize(..LABELS.len())];
-        let mut text = format!(
-            "{{\"echo\":\"{}\",\"label\":\"{label}\"}}",
-            tag(question.echo)
-        );
-        let tokens = JSON_TOKENS.min(question.max_tokens.unwrap_or(u64::MAX));
-        text.truncate(text.len() * tokens as usize / JSON_TOKENS as usize);
-        Choice {
-            text,
-            tokens,
-            cut: tokens < JSON_TOKENS,
+    fn text(&mut self, question: &Question) -> String {
+        if question.json {
+            json(question.echo, self.tokens, &mut self.rng)
+        } else {
+            words(question.echo, self.tokens, &mut self.rng)
         }
     }
 
@@ -203,7 +226,7 @@ impl Choice {
         if self.cut { "length" } else { "stop" }
     }
 
-    fn write(&self, body: &mut Vec<u8>, index: usize, form: Form) {
+    fn write(mut self, body: &mut Vec<u8>, question: &Question, index: usize, form: Form) {
         put!(
             body,
             "{{\"index\":{index},\"message\":{{\"role\":\"assistant\""
@@ -213,7 +236,8 @@ impl Choice {
             return;
         }
         body.extend_from_slice(b",\"content\":");
-        serde_json::to_writer(&mut *body, &self.text).expect("a string is always JSON");
+        let text = self.text(question);
+        serde_json::to_writer(&mut *body, &text).expect("a string is always JSON");
         put!(
             body,
             ",\"refusal\":null,\"annotations\":[]}},\"logprobs\":null,\"finish_reason\":\"{}\"}}",
@@ -222,10 +246,18 @@ impl Choice {
     }
 }
 
+/// Returns a JSON object, as much of it as these tokens hold.
+fn json(echo: u64, tokens: u64, rng: &mut Rng) -> String {
+    let label = LABELS[rng.usize(..LABELS.len())];
+    let mut text = format!("{{\"echo\":\"{}\",\"label\":\"{label}\"}}", tag(echo));
+    text.truncate(text.len() * tokens as usize / JSON_TOKENS as usize);
+    text
+}
+
 /// Returns the tag and filler, this many words in all.
 fn words(echo: u64, count: u64, rng: &mut Rng) -> String {
     let mut text = tag(echo);
-    text.reserve(7 * count as usize);
+    text.reserve(WORD_BYTES * count as usize);
     for _ in 1..count {
         text.push(' ');
         text.push_str(WORDS[rng.usize(..WORDS.len())]);
@@ -260,7 +292,7 @@ mod tests {
         request.as_object_mut().unwrap().extend(extra);
         let body = request.to_string();
         let question = Question::read(body.as_bytes()).unwrap();
-        compose(&question, LENGTH, form, 3, 1_800_000_000).body
+        Draft::draw(&question, LENGTH, form).write(&question, 3, 1_800_000_000)
     }
 
     fn content(answer: &Value) -> &str {

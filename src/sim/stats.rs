@@ -50,7 +50,7 @@ pub struct Counts {
     pub in_flight: u32,
     /// The most chat requests that were served at a time.
     pub peak_in_flight: u32,
-    /// Prompt tokens of every answer that was made, even if it did not arrive whole.
+    /// Prompt tokens of every answer that was made, even if it did not arrive, or not whole.
     pub prompt_tokens: u64,
     /// Completion tokens of the same answers.
     pub completion_tokens: u64,

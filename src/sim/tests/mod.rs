@@ -1,5 +1,7 @@
 //! Whole exchanges with the simulator, over plain sockets: what a client really sees.
 
+mod money;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
