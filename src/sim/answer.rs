@@ -48,6 +48,10 @@ fn tag(echo: u64) -> String {
 pub(super) struct Length {
     pub(super) median: u64,
     pub(super) spread: f64,
+    /// What each choice costs before its first visible token.
+    pub(super) reasoning: u64,
+    /// The longest choice, reasoning included.
+    pub(super) most: u64,
 }
 
 impl Length {
@@ -72,7 +76,9 @@ pub(super) enum Form {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) prompt: u64,
+    /// Reasoning included.
     pub(super) completion: u64,
+    pub(super) reasoning: u64,
 }
 
 /// An answer that is decided but not yet written, so that it can be counted before it is awaited.
@@ -90,14 +96,14 @@ impl Draft {
                 .map(|index| Choice::draw(question, length, index))
                 .collect(),
         };
-        let completion = match form {
-            Form::Filtered => 0,
-            _ => choices.iter().map(|choice| choice.tokens).sum(),
-        };
-        let usage = Usage {
+        let mut usage = Usage {
             prompt: question.prompt_tokens,
-            completion,
+            ..Usage::default()
         };
+        if form != Form::Filtered {
+            usage.reasoning = choices.iter().map(|choice| choice.reasoning).sum();
+            usage.completion = choices.iter().map(Choice::tokens).sum();
+        }
         Draft {
             form,
             choices,
@@ -123,7 +129,7 @@ impl Draft {
 
     /// Guesses generously how long the body will be, so that it is written without growing.
     fn capacity(&self) -> usize {
-        let texts = self.choices.iter().map(|c| c.tokens as usize * WORD_BYTES);
+        let texts = self.choices.iter().map(|c| c.visible as usize * WORD_BYTES);
         512 + texts.map(|text| text + 256).sum::<usize>()
     }
 }
@@ -158,14 +164,18 @@ fn write_choices(body: &mut Vec<u8>, question: &Question, choices: Vec<Choice>, 
 }
 
 fn write_usage(body: &mut Vec<u8>, usage: Usage) {
-    let Usage { prompt, completion } = usage;
+    let Usage {
+        prompt,
+        completion,
+        reasoning,
+    } = usage;
     let total = prompt + completion;
     put!(
         body,
         ",\"usage\":{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion},\
          \"total_tokens\":{total},\
          \"prompt_tokens_details\":{{\"cached_tokens\":0,\"audio_tokens\":0}},\
-         \"completion_tokens_details\":{{\"reasoning_tokens\":0,\"audio_tokens\":0,\
+         \"completion_tokens_details\":{{\"reasoning_tokens\":{reasoning},\"audio_tokens\":0,\
          \"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}}}"
     );
 }
@@ -194,7 +204,8 @@ fn dated(model: &str) -> bool {
 struct Choice {
     /// Stands where the draw of the length left it: the words are drawn from what follows.
     rng: Rng,
-    tokens: u64,
+    reasoning: u64,
+    visible: u64,
     cut: bool,
 }
 
@@ -206,19 +217,27 @@ impl Choice {
         } else {
             length.draw(&mut rng)
         };
-        let tokens = wished.min(question.max_tokens.unwrap_or(u64::MAX));
+        let limit = question.max_tokens.unwrap_or(length.most).min(length.most);
+        // The limit is one for both, and reasoning comes first: it may leave nothing to see.
+        let reasoning = length.reasoning.min(limit);
+        let visible = wished.min(limit - reasoning);
         Choice {
             rng,
-            tokens,
-            cut: tokens < wished,
+            reasoning,
+            visible,
+            cut: visible < wished,
         }
+    }
+
+    fn tokens(&self) -> u64 {
+        self.reasoning + self.visible
     }
 
     fn text(&mut self, question: &Question) -> String {
         if question.json {
-            json(question.echo, self.tokens, &mut self.rng)
+            json(question.echo, self.visible, &mut self.rng)
         } else {
-            words(question.echo, self.tokens, &mut self.rng)
+            words(question.echo, self.visible, &mut self.rng)
         }
     }
 
@@ -256,6 +275,9 @@ fn json(echo: u64, tokens: u64, rng: &mut Rng) -> String {
 
 /// Returns the tag and filler, this many words in all.
 fn words(echo: u64, count: u64, rng: &mut Rng) -> String {
+    if count == 0 {
+        return String::new();
+    }
     let mut text = tag(echo);
     text.reserve(WORD_BYTES * count as usize);
     for _ in 1..count {
@@ -273,6 +295,8 @@ mod tests {
     const LENGTH: Length = Length {
         median: 40,
         spread: 0.5,
+        reasoning: 0,
+        most: 16_384,
     };
 
     fn ask(extra: Value) -> Value {
@@ -280,10 +304,19 @@ mod tests {
     }
 
     fn answer(extra: Value, form: Form) -> Value {
-        serde_json::from_slice(&written(extra, form)).unwrap()
+        serde_json::from_slice(&written(extra, LENGTH, form)).unwrap()
     }
 
-    fn written(extra: Value, form: Form) -> Vec<u8> {
+    /// Asks a model that reasons first, for this long.
+    fn reasoned(reasoning: u64, extra: Value) -> Value {
+        let length = Length {
+            reasoning,
+            ..LENGTH
+        };
+        serde_json::from_slice(&written(extra, length, Form::Whole)).unwrap()
+    }
+
+    fn written(extra: Value, length: Length, form: Form) -> Vec<u8> {
         let mut request = json!({
             "model": "gpt-4o-mini",
             "messages": [{ "role": "user", "content": "Why is the sky blue?" }],
@@ -292,7 +325,7 @@ mod tests {
         request.as_object_mut().unwrap().extend(extra);
         let body = request.to_string();
         let question = Question::read(body.as_bytes()).unwrap();
-        Draft::draw(&question, LENGTH, form).write(&question, 3, 1_800_000_000)
+        Draft::draw(&question, length, form).write(&question, 3, 1_800_000_000)
     }
 
     fn content(answer: &Value) -> &str {
@@ -329,7 +362,7 @@ mod tests {
         ];
         let mut hash = 0;
         for (ask, form) in asks.iter().flat_map(|ask| forms.map(|form| (ask, form))) {
-            let bytes = written(ask.clone(), form);
+            let bytes = written(ask.clone(), LENGTH, form);
             hash = xxhash_rust::xxh3::xxh3_64_with_seed(&bytes, hash);
         }
         assert_eq!(format!("{hash:016x}"), "ca5d7e6d04af7756");
@@ -355,6 +388,44 @@ mod tests {
             let answer = ask(json!({ key: 3 }));
             assert_eq!(content(&answer).split(' ').count(), 3);
             assert_eq!(answer["choices"][0]["finish_reason"], "length");
+        }
+    }
+
+    #[test]
+    fn answer_is_no_longer_than_its_model_allows() {
+        let length = Length { most: 5, ..LENGTH };
+        for extra in [json!({}), json!({ "max_tokens": 1000 })] {
+            let bytes = written(extra, length, Form::Whole);
+            let answer: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(content(&answer).split(' ').count(), 5);
+            assert_eq!(answer["usage"]["completion_tokens"], 5);
+            assert_eq!(answer["choices"][0]["finish_reason"], "length");
+        }
+    }
+
+    #[test]
+    fn reasoning_is_counted_but_not_shown() {
+        let (plain, reasoned) = (ask(json!({ "n": 2 })), reasoned(100, json!({ "n": 2 })));
+        assert_eq!(plain["choices"], reasoned["choices"]);
+        let tokens = |answer: &Value| answer["usage"]["completion_tokens"].as_u64().unwrap();
+        assert_eq!(tokens(&reasoned), tokens(&plain) + 200);
+        let details = &reasoned["usage"]["completion_tokens_details"];
+        assert_eq!(details["reasoning_tokens"], 200);
+    }
+
+    #[test]
+    fn reasoning_comes_first_under_one_limit() {
+        let some = reasoned(10, json!({ "max_tokens": 12 }));
+        assert_eq!(content(&some).split(' ').count(), 2);
+        assert_eq!(some["usage"]["completion_tokens"], 12);
+        for format in ["text", "json_object"] {
+            let extra = json!({ "max_tokens": 8, "response_format": { "type": format } });
+            let none = reasoned(10, extra);
+            assert_eq!(content(&none), "");
+            assert_eq!(none["choices"][0]["finish_reason"], "length");
+            assert_eq!(none["usage"]["completion_tokens"], 8);
+            let details = &none["usage"]["completion_tokens_details"];
+            assert_eq!(details["reasoning_tokens"], 8);
         }
     }
 

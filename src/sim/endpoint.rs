@@ -70,6 +70,8 @@ impl Endpoint {
             length: Length {
                 median: settings.output_tokens,
                 spread: settings.output_spread,
+                reasoning: settings.reasoning,
+                most: settings.max_output,
             },
             latency_spread: chance::spread(median, settings.latency_p99.as_secs_f64()),
             limits: Limits::new(settings.rpm, settings.tpm, settings.burst, Instant::now()),
