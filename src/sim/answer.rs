@@ -76,6 +76,8 @@ pub(super) enum Form {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) prompt: u64,
+    /// The part of the prompt that was at hand from an earlier request.
+    pub(super) cached: u64,
     /// Reasoning included.
     pub(super) completion: u64,
     pub(super) reasoning: u64,
@@ -166,6 +168,7 @@ fn write_choices(body: &mut Vec<u8>, question: &Question, choices: Vec<Choice>, 
 fn write_usage(body: &mut Vec<u8>, usage: Usage) {
     let Usage {
         prompt,
+        cached,
         completion,
         reasoning,
     } = usage;
@@ -174,7 +177,7 @@ fn write_usage(body: &mut Vec<u8>, usage: Usage) {
         body,
         ",\"usage\":{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion},\
          \"total_tokens\":{total},\
-         \"prompt_tokens_details\":{{\"cached_tokens\":0,\"audio_tokens\":0}},\
+         \"prompt_tokens_details\":{{\"cached_tokens\":{cached},\"audio_tokens\":0}},\
          \"completion_tokens_details\":{{\"reasoning_tokens\":{reasoning},\"audio_tokens\":0,\
          \"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}}}"
     );

@@ -17,6 +17,7 @@ use super::chance;
 use super::connection::ResetSwitch;
 use super::faults::Fault;
 use super::limits::{Limits, Standing, Throttle, Unit};
+use super::price::PicoDollars;
 use super::question::Question;
 use super::refusal::{self, Refusal};
 use super::reply::{self, HangUp, Payload};
@@ -59,8 +60,8 @@ struct Fate {
 /// What a request that was let in gets in the end.
 enum Outcome {
     Refused(Response<Payload>),
-    /// An answer was made, which a fault may still spoil.
-    Drafted(Draft),
+    /// An answer was made at this cost. A fault may still spoil it.
+    Charged(Draft, PicoDollars),
 }
 
 impl Endpoint {
@@ -236,14 +237,14 @@ impl Endpoint {
             Some(Fault::Overloaded) => return Ok(Refusal::overloaded().into_response()),
             _ => {}
         }
-        // An answer is made, and counted, even if no one waits for it to the end.
+        // An answer is made, and charged, even if no one waits for it to the end.
         let outcome = self.decide(question, &fate);
         if !fate.latency.is_zero() {
             tokio::time::sleep(fate.latency.saturating_sub(TIMER_LAG)).await;
         }
-        let draft = match outcome {
+        let (draft, cost) = match outcome {
             Outcome::Refused(response) => return Ok(response),
-            Outcome::Drafted(draft) => draft,
+            Outcome::Charged(draft, cost) => (draft, cost),
         };
         match fate.fault {
             Some(Fault::Reset) => {
@@ -253,7 +254,7 @@ impl Endpoint {
             Some(Fault::Stall) => std::future::pending().await,
             fault => {
                 let body = draft.write(question, serial, unix_seconds());
-                Ok(self.deliver(body, fault))
+                Ok(self.deliver(body, cost, fault))
             }
         }
     }
@@ -282,7 +283,7 @@ impl Endpoint {
         }
     }
 
-    /// Decides what a request gets in the end, and counts the answer if it is one.
+    /// Decides what a request gets in the end, and charges the answer if it is one.
     fn decide(&self, question: &Question, fate: &Fate) -> Outcome {
         let form = match fate.fault {
             Some(Fault::ServerError) => {
@@ -300,15 +301,23 @@ impl Endpoint {
             _ => Form::Whole,
         };
         let draft = Draft::draw(question, self.length, form);
-        let usage = draft.usage();
-        self.stats.charged(usage.prompt, usage.completion);
-        Outcome::Drafted(draft)
+        let cost = self.settings.prices.cost(&question.model, draft.usage());
+        self.stats.charged(draft.usage(), cost);
+        Outcome::Charged(draft, cost)
     }
 
     /// Sends an answer, spoiled as the fault wants it.
-    fn deliver(&self, mut body: Vec<u8>, fault: Option<Fault>) -> Response<Payload> {
+    fn deliver(
+        &self,
+        mut body: Vec<u8>,
+        cost: PicoDollars,
+        fault: Option<Fault>,
+    ) -> Response<Payload> {
+        if fault == Some(Fault::Truncated) {
+            return reply::cut_json(body);
+        }
+        self.stats.delivered(cost);
         match fault {
-            Some(Fault::Truncated) => return reply::cut_json(body),
             Some(Fault::Html) => return reply::page(StatusCode::OK),
             Some(Fault::BadJson) => body.truncate(body.len() / 2),
             None | Some(Fault::NoUsage) => self.stats.answered(),

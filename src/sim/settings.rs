@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::faults::{Fault, Faults};
+use super::price::Prices;
 use super::span;
 
 /// The default 99th percentile of the latency, in medians.
@@ -21,7 +22,8 @@ const MAX_SPREAD: f64 = 5.0;
 
 /// The keys of a spec that are not fault names.
 const KEYS: &str = "seed, latency, latency-p99, rpm, tpm, max-in-flight, output-tokens, \
-    output-spread, max-output, reasoning";
+    output-spread, max-output, reasoning, price-in, price-out, price-cached, price.MODEL.in, \
+    price.MODEL.out, price.MODEL.cached";
 
 /// Everything that shapes the simulator's behavior.
 #[derive(Clone, PartialEq)]
@@ -49,6 +51,8 @@ pub struct SimSettings {
     pub max_output: u64,
     /// Hidden tokens that each choice costs beside its visible ones.
     pub reasoning: u64,
+    /// What answers cost; without prices they are free.
+    pub prices: Prices,
     pub faults: Faults,
     /// The only bearer key that is let in; without it every caller is.
     pub api_key: Option<String>,
@@ -71,6 +75,7 @@ impl Default for SimSettings {
             output_spread: 0.5,
             max_output: 16_384,
             reasoning: 0,
+            prices: Prices::default(),
             faults: Faults::default(),
             api_key: None,
             models: Vec::new(),
@@ -93,6 +98,7 @@ impl fmt::Debug for SimSettings {
             .field("output_spread", &self.output_spread)
             .field("max_output", &self.max_output)
             .field("reasoning", &self.reasoning)
+            .field("prices", &self.prices)
             .field("faults", &self.faults)
             .field("api_key", &self.api_key.as_ref().map(|_| "(redacted)"))
             .field("models", &self.models)
@@ -119,6 +125,7 @@ impl FromStr for SimSettings {
     fn from_str(spec: &str) -> Result<SimSettings, SpecError> {
         let mut settings = SimSettings::default();
         let mut latency_p99 = None;
+        let mut prices = Vec::new();
         for (key, value) in pairs(spec)? {
             match key {
                 "seed" => settings.seed = number(key, value, 0, u64::MAX)?,
@@ -133,9 +140,11 @@ impl FromStr for SimSettings {
                 "output-spread" => settings.output_spread = spread(key, value)?,
                 "max-output" => settings.max_output = number(key, value, 1, MAX_LIMIT)?,
                 "reasoning" => settings.reasoning = number(key, value, 0, MAX_LIMIT)?,
+                _ if key.starts_with("price") => prices.push((key, value)),
                 _ => settings.faults.absorb(fault(key)?, value)?,
             }
         }
+        settings.prices = Prices::read(&prices)?;
         settings.latency_p99 = latency_p99.unwrap_or(settings.latency.saturating_mul(P99_MEDIANS));
         settings.check()?;
         Ok(settings)
@@ -206,17 +215,20 @@ fn duration(key: &str, value: &str) -> Result<Duration, SpecError> {
 }
 
 fn fault(key: &str) -> Result<Fault, SpecError> {
-    Fault::named(key).ok_or_else(|| {
-        SpecError(format!(
-            "unknown key `{key}`; known keys: {KEYS}; known faults: {}",
-            Fault::names()
-        ))
-    })
+    Fault::named(key).ok_or_else(|| unknown_key(key))
+}
+
+pub(super) fn unknown_key(key: &str) -> SpecError {
+    SpecError(format!(
+        "unknown key `{key}`; known keys: {KEYS}; known faults: {}",
+        Fault::names()
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::Price;
 
     fn settings(spec: &str) -> SimSettings {
         spec.parse().unwrap()
@@ -235,7 +247,18 @@ mod tests {
     fn spec_sets_every_key() {
         let spec = "seed=7,latency=50ms,latency-p99=2s,rpm=600,tpm=90000,max-in-flight=8,\
                     output-tokens=12,output-spread=1.25,max-output=900,reasoning=64,\
+                    price-in=0.15,price-out=0.6,price-cached=0.075,price.a.b.in=3,price.a.b.out=9,\
                     503=0.1,no-usage=0.2";
+        let general = Price {
+            input: 150_000,
+            output: 600_000,
+            cached: 75_000,
+        };
+        let own = Price {
+            input: 3_000_000,
+            output: 9_000_000,
+            cached: 3_000_000,
+        };
         let expected = SimSettings {
             seed: 7,
             latency: Duration::from_millis(50),
@@ -247,6 +270,10 @@ mod tests {
             output_spread: 1.25,
             max_output: 900,
             reasoning: 64,
+            prices: Prices {
+                general: Some(general),
+                models: [("a.b".to_owned(), own)].into(),
+            },
             faults: Faults::default()
                 .with(Fault::Overloaded, 0.1)
                 .with(Fault::NoUsage, 0.2),
@@ -281,6 +308,7 @@ mod tests {
         }
         assert!(error("max-output=0").contains("from 1 to 1000000"));
         assert!(error("reasoning=-1").contains("from 0 to 1000000"));
+        assert!(error("price-in=free,price-out=1").starts_with("`price-in=free`: `free` is not"));
         assert_eq!(error("rpm"), "`rpm` is not of the form key=value");
         assert_eq!(error("rpm=1,rpm=2"), "`rpm` is given twice");
         assert!(error("500=1.5").contains("`1.5` is not a rate"));
