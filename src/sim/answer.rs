@@ -113,6 +113,11 @@ impl Draft {
         }
     }
 
+    /// Makes it known that half of the prompt was at hand from an earlier request.
+    pub(super) fn find_prompt_cached(&mut self) {
+        self.usage.cached = self.usage.prompt / 2;
+    }
+
     pub(super) fn usage(&self) -> Usage {
         self.usage
     }

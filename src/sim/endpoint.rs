@@ -55,6 +55,8 @@ struct Fate {
     latency: Duration,
     /// Chooses between the two faces that some faults have.
     coin: bool,
+    /// Whether half of the prompt is at hand from an earlier request.
+    cached: bool,
 }
 
 /// What a request that was let in gets in the end.
@@ -280,6 +282,7 @@ impl Endpoint {
             fault,
             coin,
             latency: Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
+            cached: rng.f64() < self.settings.cached,
         }
     }
 
@@ -300,7 +303,10 @@ impl Endpoint {
             Some(Fault::ContentFilter) => Form::Filtered,
             _ => Form::Whole,
         };
-        let draft = Draft::draw(question, self.length, form);
+        let mut draft = Draft::draw(question, self.length, form);
+        if fate.cached {
+            draft.find_prompt_cached();
+        }
         let cost = self.settings.prices.cost(&question.model, draft.usage());
         self.stats.charged(draft.usage(), cost);
         Outcome::Charged(draft, cost)

@@ -23,7 +23,7 @@ const MAX_SPREAD: f64 = 5.0;
 /// The keys of a spec that are not fault names.
 const KEYS: &str = "seed, latency, latency-p99, rpm, tpm, max-in-flight, output-tokens, \
     output-spread, max-output, reasoning, price-in, price-out, price-cached, price.MODEL.in, \
-    price.MODEL.out, price.MODEL.cached";
+    price.MODEL.out, price.MODEL.cached, cached";
 
 /// Everything that shapes the simulator's behavior.
 #[derive(Clone, PartialEq)]
@@ -51,6 +51,8 @@ pub struct SimSettings {
     pub max_output: u64,
     /// Hidden tokens that each choice costs beside its visible ones.
     pub reasoning: u64,
+    /// Share of requests of whose prompt half was at hand from an earlier one.
+    pub cached: f64,
     /// What answers cost; without prices they are free.
     pub prices: Prices,
     pub faults: Faults,
@@ -75,6 +77,7 @@ impl Default for SimSettings {
             output_spread: 0.5,
             max_output: 16_384,
             reasoning: 0,
+            cached: 0.0,
             prices: Prices::default(),
             faults: Faults::default(),
             api_key: None,
@@ -98,6 +101,7 @@ impl fmt::Debug for SimSettings {
             .field("output_spread", &self.output_spread)
             .field("max_output", &self.max_output)
             .field("reasoning", &self.reasoning)
+            .field("cached", &self.cached)
             .field("prices", &self.prices)
             .field("faults", &self.faults)
             .field("api_key", &self.api_key.as_ref().map(|_| "(redacted)"))
@@ -140,6 +144,7 @@ impl FromStr for SimSettings {
                 "output-spread" => settings.output_spread = spread(key, value)?,
                 "max-output" => settings.max_output = number(key, value, 1, MAX_LIMIT)?,
                 "reasoning" => settings.reasoning = number(key, value, 0, MAX_LIMIT)?,
+                "cached" => settings.cached = rate(key, value)?,
                 _ if key.starts_with("price") => prices.push((key, value)),
                 _ => settings.faults.absorb(fault(key)?, value)?,
             }
@@ -206,6 +211,18 @@ fn spread(key: &str, value: &str) -> Result<f64, SpecError> {
         })
 }
 
+pub(super) fn rate(key: &str, value: &str) -> Result<f64, SpecError> {
+    value
+        .parse()
+        .ok()
+        .filter(|rate| (0.0..=1.0).contains(rate))
+        .ok_or_else(|| {
+            SpecError(format!(
+                "`{key}={value}`: `{value}` is not a rate from 0 to 1"
+            ))
+        })
+}
+
 fn duration(key: &str, value: &str) -> Result<Duration, SpecError> {
     span::read(value).ok_or_else(|| {
         SpecError(format!(
@@ -248,7 +265,7 @@ mod tests {
         let spec = "seed=7,latency=50ms,latency-p99=2s,rpm=600,tpm=90000,max-in-flight=8,\
                     output-tokens=12,output-spread=1.25,max-output=900,reasoning=64,\
                     price-in=0.15,price-out=0.6,price-cached=0.075,price.a.b.in=3,price.a.b.out=9,\
-                    503=0.1,no-usage=0.2";
+                    cached=0.25,503=0.1,no-usage=0.2";
         let general = Price {
             input: 150_000,
             output: 600_000,
@@ -270,6 +287,7 @@ mod tests {
             output_spread: 1.25,
             max_output: 900,
             reasoning: 64,
+            cached: 0.25,
             prices: Prices {
                 general: Some(general),
                 models: [("a.b".to_owned(), own)].into(),
@@ -308,6 +326,10 @@ mod tests {
         }
         assert!(error("max-output=0").contains("from 1 to 1000000"));
         assert!(error("reasoning=-1").contains("from 0 to 1000000"));
+        assert_eq!(
+            error("cached=NaN"),
+            "`cached=NaN`: `NaN` is not a rate from 0 to 1"
+        );
         assert!(error("price-in=free,price-out=1").starts_with("`price-in=free`: `free` is not"));
         assert_eq!(error("rpm"), "`rpm` is not of the form key=value");
         assert_eq!(error("rpm=1,rpm=2"), "`rpm` is given twice");

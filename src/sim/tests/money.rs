@@ -244,3 +244,37 @@ async fn each_model_is_charged_its_own_price() {
     assert_eq!(costs[0], 20 * costs[1]);
     assert_ne!(costs[1], 0);
 }
+
+#[tokio::test]
+async fn cached_half_of_a_prompt_has_its_price() {
+    let settings = SimSettings {
+        cached: 1.0,
+        ..priced(prompt())
+    };
+    let bench = Bench::start(settings).await;
+    let reply = bench.ask("longer").await;
+    let used = Use::stated(&reply);
+    assert_eq!((used.prompt, used.cached), (6, 3));
+    assert_charged(&bench.stats.counts(), used);
+    let plain = Use::of("longer").await;
+    assert!(used.cost(PRICE) < plain.cost(PRICE));
+    assert_eq!(plain.cached, 0);
+}
+
+#[tokio::test]
+async fn same_seed_finds_the_same_prompts_cached() {
+    let mut runs = Vec::new();
+    for seed in [5, 5, 6] {
+        let spec = format!("latency=0,seed={seed},cached=0.5");
+        let bench = Bench::start(spec.parse().unwrap()).await;
+        let mut cached = Vec::new();
+        for number in 0..40 {
+            cached.push(Use::stated(&bench.ask(&number.to_string()).await).cached > 0);
+        }
+        runs.push(cached);
+    }
+    let hits = runs[0].iter().filter(|cached| **cached).count();
+    assert!((8..32).contains(&hits), "{hits}");
+    assert_eq!(runs[0], runs[1]);
+    assert_ne!(runs[0], runs[2]);
+}
