@@ -120,6 +120,28 @@ pub struct RunArgs {
     )]
     pub timeout: f64,
 
+    /// Never spend more than this, over all runs of this output, whatever happens
+    #[arg(
+        long,
+        value_name = "USD",
+        allow_hyphen_values = true,
+        help_heading = "Money"
+    )]
+    pub budget: Option<String>,
+    /// Warn when so many percent of the budget are spent
+    #[arg(long, value_name = "P", default_value_t = 80, value_parser = clap::value_parser!(u64).range(1..=100), requires = "budget", help_heading = "Money")]
+    pub budget_warn: u64,
+    /// From the warning on, send items that have not started to this model
+    #[arg(
+        long,
+        value_name = "MODEL",
+        requires = "budget",
+        help_heading = "Money"
+    )]
+    pub downgrade: Option<String>,
+    #[command(flatten)]
+    pub prices: PriceArgs,
+
     /// How to show progress on standard error
     #[arg(long, value_enum, default_value_t = ProgressArg::Auto, help_heading = "Reporting")]
     pub progress: ProgressArg,
@@ -163,6 +185,14 @@ pub struct ShapeArgs {
     /// Any other request parameter, for lines that do not set it; may be repeated
     #[arg(long, value_name = "KEY=JSON", help_heading = "Input")]
     pub param: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PriceArgs {
+    #[arg(long, requires = "price_out", allow_hyphen_values = true)]
+    pub price_in: Option<String>,
+    #[arg(long, requires = "price_in", allow_hyphen_values = true)]
+    pub price_out: Option<String>,
 }
 
 #[derive(Debug, Args)]
