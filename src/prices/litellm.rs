@@ -4,18 +4,15 @@
 //! one entry its price, never the file. A price is taken whole or not at all, since one without
 //! its odd part could be too low.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::pairs::Pairs;
 use super::sheet::Sheet;
 use super::{List, Model, Origin};
-use crate::words::fields::Key;
 use crate::words::money::Rate;
 use crate::words::tokens::Tokens;
 
@@ -27,7 +24,7 @@ const MODES: &[&str] = &["chat", "completion", "responses", "embedding"];
 
 /// Reads a whole file. Of two entries for one model the dearer one is kept.
 pub(super) fn read(top: Pairs) -> Result<List, String> {
-    let mut models: Vec<Model> = Vec::with_capacity(top.0.len());
+    let mut models: Vec<Model> = Vec::with_capacity(top.len());
     let mut known = HashMap::new();
     for (key, value) in top.iter().filter(|(key, _)| *key != EXPLANATION) {
         let Some(model) = Pairs::parse(value.get())
@@ -265,46 +262,200 @@ fn unquoted(text: &str) -> &str {
     inner.unwrap_or(text)
 }
 
-/// The fields of an object in their order. Of a key that stands twice the last one counts.
-pub(super) struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::price::{Price, Service};
+    use crate::words::tokens::Usage;
 
-impl<'a> Pairs<'a> {
-    pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text)
+    const EXCERPT: &str = r#"{
+        "sample_spec": {"input_cost_per_token": 0.0, "max_input_tokens": "max input tokens, if known"},
+        "gpt-4o": {"litellm_provider": "openai", "mode": "chat", "max_input_tokens": 128000,
+            "max_output_tokens": 16384.0, "input_cost_per_token": 2.5e-06,
+            "output_cost_per_token": 0.00001, "cache_read_input_token_cost": "1.25e-06",
+            "input_cost_per_token_batches": 1.25E-6, "output_cost_per_token_batches": 5e-06,
+            "cache_read_input_token_cost_priority": null, "supports_vision": true},
+        "gpt-5.5": {"litellm_provider": "openai", "mode": "chat", "max_input_tokens": "1050000",
+            "input_cost_per_token": 5e-06, "output_cost_per_token": 3e-05,
+            "input_cost_per_token_above_272k_tokens": 1e-05,
+            "output_cost_per_token_above_272k_tokens": 4.5e-05,
+            "input_cost_per_token_flex": 2.5e-06, "output_cost_per_token_flex": 1.5e-05,
+            "input_cost_per_token_above_272k_tokens_flex": 5e-06,
+            "output_cost_per_token_above_272k_tokens_flex": 2.25e-05,
+            "input_cost_per_token_priority": 1.25e-05, "output_cost_per_token_priority": 7.5e-05,
+            "input_cost_per_token_ultrafast": 6e-05, "deprecation_date": "2030-01-31"},
+        "claude-sonnet-4-6": {"litellm_provider": "anthropic", "mode": "chat",
+            "input_cost_per_token": 3e-06, "output_cost_per_token": 1.5e-05,
+            "cache_read_input_token_cost": 3e-07, "cache_creation_input_token_cost": 3.75e-06,
+            "cache_creation_input_token_cost_above_1hr": 6e-06},
+        "together_ai/org/Model": {"litellm_provider": "together_ai", "mode": "chat",
+            "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06},
+        "fireworks_ai/accounts/f/models/m": {"litellm_provider": "fireworks_ai", "mode": "chat",
+            "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06},
+        "vertex_ai/claude-x": {"litellm_provider": "vertex_ai-anthropic_models", "mode": "chat",
+            "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06},
+        "tiered": {"litellm_provider": "dashscope", "mode": "chat", "tiered_pricing": [
+            {"range": [0, 256000.0], "input_cost_per_token": 5e-08, "output_cost_per_token": 4e-07},
+            {"range": [256000.0, 1000000.0], "input_cost_per_token": 2.5e-07, "output_cost_per_token": 2e-06},
+            {"max_results_range": [0, 5], "input_cost_per_query": 0.1}]},
+        "deepseek/chat": {"litellm_provider": "deepseek", "mode": "chat",
+            "input_cost_per_token": 3e-07, "output_cost_per_token": 1.2e-06,
+            "cache_creation_input_token_cost": 0.0},
+        "deepseek-v": {"litellm_provider": "deepseek", "input_cost_per_token": 1e-07, "output_cost_per_token": 1e-07},
+        "deepseek/deepseek-v": {"litellm_provider": "deepseek", "input_cost_per_token": 2e-07, "output_cost_per_token": 1e-07},
+        "embed": {"litellm_provider": "openai", "mode": "embedding", "input_cost_per_token": 1e-07},
+        "free": {"litellm_provider": "groq", "mode": "chat", "input_cost_per_token": 0.0, "output_cost_per_token": 0},
+        "unpriced": {"litellm_provider": "groq", "mode": "chat", "max_output_tokens": 4096},
+        "half": {"litellm_provider": "groq", "mode": "chat", "input_cost_per_token": 1e-06},
+        "odd": {"litellm_provider": "groq", "mode": "chat", "max_input_tokens": 8192,
+            "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06,
+            "input_cost_per_token_above_128k_tokens": "see the website"},
+        "negative": {"litellm_provider": "groq", "input_cost_per_token": -1, "output_cost_per_token": -1},
+        "dated": {"litellm_provider": "groq", "input_cost_per_token": 1e-06,
+            "output_cost_per_token": 2e-06, "deprecation_date": "soon", "max_output_tokens": [1]},
+        "dall-e": {"litellm_provider": "openai", "mode": "image_generation", "input_cost_per_token": 1e-06, "output_cost_per_token": 0},
+        "note": "no object",
+        "mine": {"input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06}
+    }"#;
+
+    fn model(provider: &str, name: &str) -> Model {
+        let list = read(Pairs::parse(EXCERPT).unwrap()).unwrap();
+        let mut models = list.models().iter();
+        let model = models.find(|model| {
+            model.name == name && model.provider.as_deref().unwrap_or("") == provider
+        });
+        model.unwrap_or_else(|| panic!("no {name}")).clone()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.0.iter().map(|(key, value)| (key.as_ref(), *value))
+    fn price(provider: &str, name: &str) -> Arc<Price> {
+        model(provider, name).price.unwrap()
     }
 
-    fn raw(&self, key: &str) -> Option<&'a RawValue> {
-        let found = self.0.iter().rev().find(|(name, _)| name == key);
-        found.map(|(_, value)| *value)
+    fn cost(price: &Price, prompt: u64, completion: u64, service: Service) -> String {
+        let usage = Usage {
+            prompt: Tokens(prompt),
+            completion: Tokens(completion),
+            service,
+            ..Usage::default()
+        };
+        price.cost(&usage).unwrap().to_string()
     }
 
-    fn text(&self, key: &str) -> Option<String> {
-        serde_json::from_str(self.raw(key)?.get()).ok()
+    #[test]
+    fn prices_are_read_by_their_digits() {
+        let gpt_4o = price("openai", "gpt-4o");
+        let used = Usage {
+            prompt: Tokens(10_000),
+            completion: Tokens(500),
+            cached: Some(Tokens(4_000)),
+            ..Usage::default()
+        };
+        assert_eq!(gpt_4o.cost(&used).unwrap().to_string(), "0.025");
+        assert_eq!(cost(&gpt_4o, 10_000, 500, Service::Batch), "0.015");
+        assert_eq!(gpt_4o.priority, None);
     }
-}
 
-impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PairsVisitor;
-        impl<'de> Visitor<'de> for PairsVisitor {
-            type Value = Pairs<'de>;
+    #[test]
+    fn writing_and_reading_a_cache_are_priced() {
+        let used = Usage {
+            prompt: Tokens(13_000),
+            completion: Tokens(500),
+            cached: Some(Tokens(10_000)),
+            cache_write: Some(Tokens(2_000)),
+            ..Usage::default()
+        };
+        let sonnet = price("anthropic", "claude-sonnet-4-6");
+        assert_eq!(sonnet.cost(&used).unwrap().to_string(), "0.021");
+        let long = sonnet.standard.base().cache_write_long;
+        assert_eq!(long, Some(Rate::per_million("6").unwrap()));
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+    #[test]
+    fn a_long_prompt_has_a_price_at_every_service() {
+        let gpt = price("openai", "gpt-5.5");
+        assert_eq!(cost(&gpt, 300_000, 1_000, Service::Standard), "3.045");
+        assert_eq!(cost(&gpt, 272_000, 1_000, Service::Standard), "1.39");
+        assert_eq!(cost(&gpt, 300_000, 1_000, Service::Flex), "1.5225");
+        // Nothing is said of a long prompt there; this is the service's own price, the dearer.
+        assert_eq!(cost(&gpt, 300_000, 1_000, Service::Priority), "3.825");
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(Key(key)) = map.next_key()? {
-                    pairs.push((key, map.next_value()?));
-                }
-                Ok(Pairs(pairs))
-            }
+    #[test]
+    fn ranges_are_prices_above_borders() {
+        let tiered = price("dashscope", "tiered");
+        assert_eq!(cost(&tiered, 256_000, 0, Service::Standard), "0.0128");
+        assert_eq!(cost(&tiered, 256_001, 0, Service::Standard), "0.06400025");
+    }
+
+    #[test]
+    fn the_provider_goes_from_the_name() {
+        for (provider, name) in [
+            ("together", "org/Model"),
+            ("fireworks", "accounts/f/models/m"),
+            ("vertex_ai", "claude-x"),
+            ("deepseek", "chat"),
+            ("", "mine"),
+        ] {
+            assert!(model(provider, name).price.is_some(), "{name}");
         }
-        deserializer.deserialize_map(PairsVisitor)
+    }
+
+    #[test]
+    fn limits_and_the_last_day_are_read_in_every_spelling() {
+        let gpt_4o = model("openai", "gpt-4o");
+        assert_eq!(gpt_4o.max_input, Some(Tokens(128_000)));
+        assert_eq!(gpt_4o.max_output, Some(Tokens(16_384)));
+        let gpt_5 = model("openai", "gpt-5.5");
+        assert_eq!(gpt_5.max_input, Some(Tokens(1_050_000)));
+        assert_eq!(gpt_5.retires.unwrap().to_string(), "2030-01-31");
+    }
+
+    #[test]
+    fn a_missing_price_is_unknown_and_a_zero_is_free() {
+        for name in ["unpriced", "half", "odd", "negative"] {
+            assert_eq!(model("groq", name).price, None, "{name}");
+        }
+        assert_eq!(model("groq", "odd").max_input, Some(Tokens(8192)));
+        assert_eq!(model("groq", "unpriced").max_output, Some(Tokens(4096)));
+        let free = price("groq", "free");
+        assert_eq!(cost(&free, 1_000, 1_000, Service::Standard), "0");
+        let embed = price("openai", "embed");
+        assert_eq!(cost(&embed, 1_000_000, 0, Service::Standard), "0.1");
+    }
+
+    #[test]
+    fn an_odd_field_costs_nothing_but_itself() {
+        let dated = model("groq", "dated");
+        assert_eq!((dated.retires, dated.max_output), (None, None));
+        assert!(dated.price.is_some());
+    }
+
+    #[test]
+    fn writing_a_cache_for_nothing_still_costs_the_input() {
+        let price = price("deepseek", "chat");
+        assert_eq!(price.standard.base().cache_write, None);
+    }
+
+    #[test]
+    fn of_two_entries_for_one_model_the_dearer_is_kept() {
+        assert_eq!(
+            cost(
+                &price("deepseek", "deepseek-v"),
+                1_000_000,
+                0,
+                Service::Standard
+            ),
+            "0.2"
+        );
+    }
+
+    #[test]
+    fn what_is_no_model_by_the_token_is_left_out() {
+        let list = read(Pairs::parse(EXCERPT).unwrap()).unwrap();
+        for name in ["sample_spec", "dall-e", "note"] {
+            assert!(list.models().iter().all(|model| model.name != name));
+        }
+        let deepseek = list.models().iter().filter(|m| m.name == "deepseek-v");
+        assert_eq!(deepseek.count(), 1);
     }
 }

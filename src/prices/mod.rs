@@ -8,6 +8,7 @@ mod list;
 mod litellm;
 mod names;
 mod own;
+mod pairs;
 mod sheet;
 
 use std::collections::HashSet;
@@ -116,10 +117,15 @@ impl Book {
     }
 }
 
+/// Writes models as a price file, which [`Book::with_file`] reads again.
+pub fn to_json(models: &[&Model], date: Option<Date>, source: &str) -> String {
+    own::write(models, date, source)
+}
+
 /// Reads a file of either layout, told apart by its content.
 fn read(text: &str) -> Result<List, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let top = litellm::Pairs::parse(text).map_err(|error| match error.is_data() {
+    let top = pairs::Pairs::parse(text).map_err(|error| match error.is_data() {
         true => "is not a JSON object".to_owned(),
         false => format!("is not JSON: {error}"),
     })?;

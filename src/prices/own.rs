@@ -15,17 +15,18 @@
 //! What is not known is left out. A field or a version that this program does not know is
 //! refused: a price that is misspelled must not be taken for one that is not there.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use jiff::civil::Date;
 use serde_json::value::RawValue;
 
-use super::litellm::Pairs;
+use super::pairs::Pairs;
 use super::sheet::{Ladder, Sheet, Stated};
 use super::{List, Model, Origin};
-use crate::words::fields::Fields;
+use crate::words::fields::{Fields, ObjectWriter, quoted};
 use crate::words::money::Rate;
+use crate::words::price::{Price, Rates};
 use crate::words::tokens::Tokens;
 
 const VERSION: &str = "1";
@@ -122,9 +123,7 @@ fn fill(model: &mut Model, fields: &Fields) -> Result<(), String> {
             _ => price_field(key, value, &mut sheet, None)?,
         }
     }
-    for ladder in [&sheet.standard, &sheet.batch, &sheet.flex, &sheet.priority] {
-        is_whole(ladder)?;
-    }
+    check_whole(&sheet)?;
     model.price = sheet.price().map(Arc::new);
     Ok(())
 }
@@ -192,15 +191,115 @@ fn rate(key: &str, value: &RawValue, into: &mut Stated) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a price of which a half is missing.
-fn is_whole(ladder: &Ladder) -> Result<(), String> {
-    let all = [&ladder.base].into_iter().chain(ladder.above.values());
-    for stated in all.filter(|stated| **stated != Stated::default()) {
-        if stated.input.is_none() || stated.output.is_none() {
-            return Err(r#"prices need both "input" and "output""#.into());
+/// Refuses prices of which a half is missing, or the ones that they differ from.
+fn check_whole(sheet: &Sheet) -> Result<(), String> {
+    let ladders = [&sheet.standard, &sheet.batch, &sheet.flex, &sheet.priority];
+    let all = ladders.iter().flat_map(|ladder| {
+        let long = ladder.above.values();
+        [&ladder.base].into_iter().chain(long)
+    });
+    let mut stated = all
+        .filter(|stated| **stated != Stated::default())
+        .peekable();
+    if stated.peek().is_some() && sheet.standard.base == Stated::default() {
+        return Err(r#"it has prices, but no "input" and "output""#.into());
+    }
+    match stated.all(|stated| stated.input.is_some() && stated.output.is_some()) {
+        true => Ok(()),
+        false => Err(r#"prices need both "input" and "output""#.into()),
+    }
+}
+
+/// Writes models in this layout, a line for each.
+pub(super) fn write(models: &[&Model], date: Option<Date>, source: &str) -> String {
+    let mut file = ObjectWriter::with_capacity(1024);
+    file.field("version", VERSION);
+    if let Some(date) = date {
+        file.field("date", &quoted(&date.to_string()));
+    }
+    file.field("source", &quoted(source));
+    file.field("unit", &quoted(UNIT));
+    let lines: Vec<_> = models.iter().map(|model| written(model)).collect();
+    file.field("models", &format!("[\n{}\n]", lines.join(",\n")));
+    file.finish()
+}
+
+fn written(model: &Model) -> String {
+    let mut object = ObjectWriter::with_capacity(256);
+    if let Some(provider) = &model.provider {
+        object.field("provider", &quoted(provider));
+    }
+    object.field("model", &quoted(&model.name));
+    if let Some(price) = &model.price {
+        write_price(price, &mut object);
+    }
+    for (key, tokens) in [
+        ("max_input", model.max_input),
+        ("max_output", model.max_output),
+    ] {
+        if let Some(tokens) = tokens {
+            object.field(key, &tokens.0.to_string());
         }
     }
-    Ok(())
+    if let Some(date) = model.retires {
+        object.field("retires", &quoted(&date.to_string()));
+    }
+    object.finish()
+}
+
+fn write_price(price: &Price, object: &mut ObjectWriter) {
+    let services = [
+        ("batch", price.batch.as_ref()),
+        ("flex", price.flex.as_ref()),
+        ("priority", price.priority.as_ref()),
+    ];
+    let services: Vec<_> = services
+        .into_iter()
+        .filter_map(|(key, tiers)| Some((key, tiers?)))
+        .collect();
+    let mut borders = BTreeSet::new();
+    write_rates(price.standard.base(), object);
+    borders.extend(price.standard.above().iter().map(|(border, _)| *border));
+    for (key, tiers) in &services {
+        object.field(key, &nested(tiers.base()));
+        borders.extend(tiers.above().iter().map(|(border, _)| *border));
+    }
+    let step = |border: &Tokens| {
+        // A price above a border holds from the next token on.
+        let longer = *border + Tokens(1);
+        let mut step = ObjectWriter::with_capacity(128);
+        step.field("above", &border.0.to_string());
+        write_rates(price.standard.rates(longer), &mut step);
+        for (key, tiers) in &services {
+            step.field(key, &nested(tiers.rates(longer)));
+        }
+        step.finish()
+    };
+    let steps: Vec<_> = borders.iter().map(step).collect();
+    if !steps.is_empty() {
+        object.field("long_prompt", &format!("[{}]", steps.join(",")));
+    }
+}
+
+fn nested(rates: &Rates) -> String {
+    let mut object = ObjectWriter::with_capacity(64);
+    write_rates(rates, &mut object);
+    object.finish()
+}
+
+fn write_rates(rates: &Rates, object: &mut ObjectWriter) {
+    for (key, rate) in [
+        ("input", Some(rates.input)),
+        ("output", Some(rates.output)),
+        ("cached_input", rates.cached),
+        ("cache_write", rates.cache_write),
+        ("cache_write_long", rates.cache_write_long),
+        ("reasoning", rates.reasoning),
+    ] {
+        if let Some(rate) = rate {
+            object.field(key, &rate.million().to_string());
+        }
+    }
 }
 
 fn word(value: &RawValue) -> Result<String, String> {
@@ -218,4 +317,122 @@ fn day(value: &RawValue) -> Result<Date, String> {
     let text = word(value)?;
     text.parse()
         .map_err(|_| "it is not a date such as 2026-11-22".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(models: &str) -> String {
+        let text = format!(r#"{{"version": 1, "models": [{models}]}}"#);
+        read(&text, Origin::File).unwrap_err()
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_model_and_field() {
+        for (model, why) in [
+            (
+                r#"{"model": "m", "input": -1, "output": 2}"#,
+                r#"is wrong at model "m": "input" is -1: it is negative"#,
+            ),
+            (
+                r#"{"model": "m", "input": "1", "output": 2}"#,
+                r#"model "m": "input" is "1": it is not a number"#,
+            ),
+            (
+                r#"{"model": "m", "input": 1, "output": 2, "cache_input": 1}"#,
+                r#"model "m": the field "cache_input" is not known"#,
+            ),
+            (
+                r#"{"model": "m", "input": 1}"#,
+                r#"model "m": prices need both "input" and "output""#,
+            ),
+            (
+                r#"{"model": "m", "input": 1, "output": 2, "batch": {"input": 1}}"#,
+                r#"model "m": prices need both "input" and "output""#,
+            ),
+            (
+                r#"{"model": "m", "input": 1, "output": 2, "batch": {"input": -1, "output": 1}}"#,
+                r#"model "m": in "batch" "input" is -1: it is negative"#,
+            ),
+            (
+                r#"{"model": "m", "batch": {"input": 1, "output": 2}}"#,
+                r#"model "m": it has prices, but no "input" and "output""#,
+            ),
+            (
+                r#"{"model": "m", "batch": 0.5}"#,
+                r#"model "m": "batch" is not an object"#,
+            ),
+            (
+                r#"{"model": "m", "input": 1, "output": 2, "long_prompt": [{"input": 1}]}"#,
+                r#"model "m": "long_prompt" lacks the number of tokens in "above""#,
+            ),
+            (
+                r#"{"model": "a"}, {"input": 1}"#,
+                r#"is wrong at model number 2: it has no name in "model""#,
+            ),
+            (
+                r#"{"model": "m", "input": 1, "input": 2}"#,
+                r#"field "input" stands twice"#,
+            ),
+            (
+                r#"{"model": "m"}, {"model": "m"}"#,
+                r#"has the model "m" twice"#,
+            ),
+        ] {
+            let said = refused(model);
+            assert!(said.contains(why), "{model}: {said}");
+        }
+    }
+
+    #[test]
+    fn limits_and_days_are_checked() {
+        for (model, why) in [
+            (
+                r#"{"model": "m", "max_input": 1.5}"#,
+                r#"model "m": "max_input" is 1.5: it is not a number of tokens"#,
+            ),
+            (
+                r#"{"model": "m", "retires": "soon"}"#,
+                r#"model "m": "retires" is "soon": it is not a date such as 2026-11-22"#,
+            ),
+        ] {
+            let said = refused(model);
+            assert!(said.contains(why), "{model}: {said}");
+        }
+    }
+
+    #[test]
+    fn other_units_and_unknown_fields_of_the_file_are_refused() {
+        let unit = read(r#"{"version": 1, "unit": "EUR"}"#, Origin::File).unwrap_err();
+        assert!(unit.contains(r#"is in "EUR""#), "{unit}");
+        let field = read(r#"{"version": 1, "model": []}"#, Origin::File).unwrap_err();
+        assert!(
+            field.contains(r#"a field "model" that is not known"#),
+            "{field}"
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let table = read(include_str!("table.json"), Origin::File).unwrap();
+        let models: Vec<_> = table.models().iter().collect();
+        let text = write(&models, table.date, "here");
+        let again = read(&text, Origin::File).unwrap();
+        assert_eq!(again.models(), table.models());
+        assert_eq!(
+            (again.date, again.source.as_deref()),
+            (table.date, Some("here"))
+        );
+    }
+
+    #[test]
+    fn null_is_left_out() {
+        let text = r#"{"version": 1, "models": [{"model": "m", "input": 1, "output": 2,
+            "cached_input": null, "batch": null, "max_input": null}]}"#;
+        let list = read(text, Origin::File).unwrap();
+        let price = list.models()[0].price.as_ref().unwrap();
+        assert_eq!(price.standard.base().cached, None);
+        assert_eq!(price.batch, None);
+    }
 }
