@@ -23,6 +23,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Check a file as `run` would, and list every bad line
     Validate(ValidateArgs),
+    /// List what models cost, and how much they take in
+    Models(ModelsArgs),
     /// Serve a made-up model on this machine, with limits and faults
     Simulate(SimulateArgs),
 }
@@ -178,6 +180,46 @@ pub struct ValidateArgs {
     pub json: bool,
 }
 
+/// What tokens cost; the same for every command that asks a model.
+#[derive(Debug, Default, Args)]
+pub struct PriceArgs {
+    /// Prices from a file, before the built-in ones (llmbatch's own layout, or LiteLLM's JSON)
+    #[arg(long, value_name = "FILE", help_heading = "Prices")]
+    pub prices: Option<PathBuf>,
+    /// USD per 1M prompt tokens, for every model of the run
+    #[arg(
+        long,
+        value_name = "USD",
+        requires = "price_out",
+        allow_hyphen_values = true,
+        help_heading = "Prices"
+    )]
+    pub price_in: Option<String>,
+    /// USD per 1M tokens of answers, for every model of the run
+    #[arg(
+        long,
+        value_name = "USD",
+        requires = "price_in",
+        allow_hyphen_values = true,
+        help_heading = "Prices"
+    )]
+    pub price_out: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    /// Only models whose name or provider holds this, in any case
+    pub pattern: Option<String>,
+
+    /// Prices from a file, before the built-in ones (llmbatch's own layout, or LiteLLM's JSON)
+    #[arg(long, value_name = "FILE", help_heading = "Prices")]
+    pub prices: Option<PathBuf>,
+
+    /// Print a JSON object, which --prices reads again
+    #[arg(long, help_heading = "Reporting")]
+    pub json: bool,
+}
+
 #[derive(Debug, Args)]
 #[command(
     after_help = "SPEC is a comma-separated list, for instance latency=50ms,rpm=600,429=0.02,stall=0.01.\nKeys: seed, latency, latency-p99, rpm, tpm, max-in-flight, output-tokens.\nFaults, each with a rate from 0 to 1: 429, 500, 503, reset, stall, truncated, html, bad-json,\nempty-choices, content-filter, no-usage. GET /sim/stats counts what happened."
@@ -219,4 +261,36 @@ pub enum ProgressArg {
     Log,
     Json,
     None,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Probe {
+        #[command(flatten)]
+        prices: PriceArgs,
+    }
+
+    fn parse(args: &str) -> Result<PriceArgs, String> {
+        let args = std::iter::once("probe").chain(args.split_whitespace());
+        let probe = Probe::try_parse_from(args).map_err(|error| error.to_string())?;
+        Ok(probe.prices)
+    }
+
+    #[test]
+    fn a_price_for_prompts_needs_one_for_answers() {
+        for (one, other) in [("--price-in", "--price-out"), ("--price-out", "--price-in")] {
+            let error = parse(&format!("{one} 1")).unwrap_err();
+            assert!(error.contains(other), "{error}");
+            assert!(parse(&format!("{one} 1 {other} 2")).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_negative_price_is_no_unknown_flag() {
+        let prices = parse("--price-in -1 --price-out 2").unwrap();
+        assert_eq!(prices.price_in.as_deref(), Some("-1"));
+    }
 }
