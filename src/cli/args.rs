@@ -31,7 +31,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Try it without a key:\n  llmbatch run examples/tickets.jsonl --prompt-file examples/classify.txt --simulate\n\nExit codes: 0 every item has a result, 1 the output could not be written,\n2 bad usage or input (nothing was sent), 3 some items are in the errors file,\n4 stopped by a guard (key, quota, outage), 130/143 interrupted; --resume continues"
+    after_help = "Try it without a key:\n  llmbatch run examples/tickets.jsonl --prompt-file examples/classify.txt --simulate\n\nExit codes: 0 every item has a result, 1 the output could not be written,\n2 bad usage or input (nothing was sent), 3 some items are in the errors file,\n4 stopped by a guard (budget, key, quota, outage), 130/143 interrupted; --resume continues"
 )]
 pub struct RunArgs {
     /// JSONL file of items, or - for standard input

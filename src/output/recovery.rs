@@ -14,7 +14,7 @@ use super::checkpoint::{InputIdentity, RunIdentity, Spent, State};
 use super::journal::{Journal, Tail, replace, tail_hash};
 use super::lock::Lock;
 use super::recorder::{ErrorLog, Sink};
-use crate::words::human::{count, thousands};
+use crate::words::human::{count, thousands, usd};
 use crate::words::item::ItemId;
 use crate::words::money::Usd;
 use crate::words::record::ErrorStatus;
@@ -318,6 +318,12 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         .expect("standard output is not resumed");
     let results = reopen(path, &paths.torn, &mut notes)?;
     let known = known_results(request, state.as_ref(), &results, &mut notes).map_err(at(path))?;
+    if state.is_none() && known.cost > Usd::ZERO {
+        notes.push(format!(
+            "by its rows {} was spent; attempts without a row are not in that",
+            usd(known.cost)
+        ));
+    }
     let spent_before = spent_before(state.as_ref(), &known);
     let unaccounted = state
         .as_ref()
