@@ -32,7 +32,6 @@ pub struct Quote {
     pub retires: Option<Date>,
 }
 
-#[allow(dead_code, reason = "`run` is about to ask")]
 impl Pricing {
     pub fn from_args(args: &PriceArgs) -> Result<Self> {
         let fixed = match (&args.price_in, &args.price_out) {
@@ -69,11 +68,6 @@ impl Pricing {
             max_output: known.max_output,
             retires: known.retires.filter(|_| is_served_there),
         }
-    }
-
-    /// Returns the book, for its date and its source.
-    pub fn book(&self) -> &Book {
-        &self.book
     }
 }
 

@@ -11,7 +11,7 @@ use super::tokens::Usage;
 #[derive(Debug)]
 pub enum Verdict {
     /// A usable answer.
-    Done(Answer),
+    Done(Box<Answer>),
     /// Worth another attempt after the item's own backoff; spends one of its attempts.
     Retry(Failure),
     /// A complete answer that cannot be used; it was paid for. Worth one more attempt, then the
@@ -92,6 +92,8 @@ pub enum FailureKind {
     Quota,
     /// The input line is bad.
     InvalidInput,
+    /// The run's own budget is used up.
+    Budget,
 }
 
 impl FailureKind {
@@ -113,6 +115,7 @@ impl FailureKind {
             Self::Auth => "key refused",
             Self::Quota => "quota exhausted",
             Self::InvalidInput => "bad input line",
+            Self::Budget => "budget used up",
         }
     }
 
