@@ -325,6 +325,14 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         ));
     }
     let spent_before = spent_before(state.as_ref(), &known);
+    let before = state.as_ref().map(|state| state.spent.at_risk);
+    let lost = spent_before.at_risk.less(before.unwrap_or_default());
+    if lost > Usd::ZERO {
+        notes.push(format!(
+            "up to {} of the budget is not accounted for, and counts as spent",
+            usd(lost)
+        ));
+    }
     let unaccounted = state
         .as_ref()
         .filter(|state| !state.clean && state.spent.ceiling.is_none())
