@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Exit;
 use crate::engine::budget::Accounts;
 use crate::output::Paths;
-use crate::output::checkpoint::Spent;
+use crate::output::Spent;
 use crate::words::event::Event;
 use crate::words::human::{count, duration, thousands, usd};
 use crate::words::money::Usd;

@@ -9,6 +9,7 @@ mod lock;
 mod recorder;
 mod recovery;
 mod rows;
+mod spent;
 mod syncer;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ pub use recovery::{
     FinalRow, Finished, OpenError, Opened, Request, StartMode, open, refuse_existing,
 };
 pub use rows::Format;
+pub use spent::Spent;
 
 /// The files of one output.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use crate::cli::settings::Target;
 use crate::cli::summary::{BudgetReport, Summary};
 use crate::cli::{Exit, terminal};
 use crate::engine::budget::Budget;
-use crate::output::checkpoint::Spent;
+use crate::output::Spent;
 use crate::words::human::{count, thousands};
 use crate::words::money::Usd;
 use crate::words::verdict::{Failure, FailureKind};
