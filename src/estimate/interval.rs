@@ -42,7 +42,7 @@ impl Interval {
 }
 
 /// Draws from the sample. One less than a round number, so that quantiles fall on draws.
-const DRAWS: usize = 1999;
+const DRAWS: usize = 999;
 /// The share of draws below the interval, and above it. Fewer above: very long answers that the
 /// sample missed cannot be drawn from it.
 const BELOW: f64 = 0.05;
