@@ -276,6 +276,7 @@ fn a_damaged_checkpoint_is_spoken_of() {
             "in.jsonl: 5 items, 5 done before, asking ",
             "5 items, 0 ok, 5 ok before",
             "tokens",
+            "cost",
             "speed",
             "results",
         ])
@@ -356,6 +357,7 @@ fn lines_that_hold_no_row_are_left_and_their_items_asked_again() {
             "in.jsonl: 5 items, 4 done before, asking ",
             "5 items, 1 ok, 4 ok before",
             "tokens",
+            "cost",
             "speed",
             "results",
         ])
@@ -649,6 +651,7 @@ fn an_abrupt_end_is_spoken_of() {
             "in.jsonl: 9 items, asking ",
             "9 items, 9 ok",
             "tokens",
+            "cost",
             "speed",
             "results",
         ])

@@ -683,6 +683,7 @@ fn the_text_summary_names_counts_files_and_exit_code() {
             "in.jsonl: 3 items, asking a simulator inside this process",
             "3 items, 3 ok        exit code 0",
             "  tokens   ",
+            "  cost     not known",
             "requests 3   retries 0   push-backs 0",
             "  results  in.results.jsonl",
         ])

@@ -120,6 +120,28 @@ pub struct RunArgs {
     )]
     pub timeout: f64,
 
+    /// Never spend more than this, over all runs of this output, whatever happens
+    #[arg(
+        long,
+        value_name = "USD",
+        allow_hyphen_values = true,
+        help_heading = "Money"
+    )]
+    pub budget: Option<String>,
+    /// Warn when so many percent of the budget are spent
+    #[arg(long, value_name = "P", default_value_t = 80, value_parser = clap::value_parser!(u64).range(1..=100), requires = "budget", help_heading = "Money")]
+    pub budget_warn: u64,
+    /// From the warning on, send items that have not started to this model
+    #[arg(
+        long,
+        value_name = "MODEL",
+        requires = "budget",
+        help_heading = "Money"
+    )]
+    pub downgrade: Option<String>,
+    #[command(flatten)]
+    pub prices: PriceArgs,
+
     /// How to show progress on standard error
     #[arg(long, value_enum, default_value_t = ProgressArg::Auto, help_heading = "Reporting")]
     pub progress: ProgressArg,
@@ -166,6 +188,14 @@ pub struct ShapeArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct PriceArgs {
+    #[arg(long, requires = "price_out", allow_hyphen_values = true)]
+    pub price_in: Option<String>,
+    #[arg(long, requires = "price_in", allow_hyphen_values = true)]
+    pub price_out: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct ValidateArgs {
     /// JSONL file of items, or - for standard input
     pub input: PathBuf,
@@ -180,7 +210,7 @@ pub struct ValidateArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "SPEC is a comma-separated list, for instance latency=50ms,rpm=600,429=0.02,stall=0.01.\nKeys: seed, latency, latency-p99, rpm, tpm, max-in-flight, output-tokens.\nFaults, each with a rate from 0 to 1: 429, 500, 503, reset, stall, truncated, html, bad-json,\nempty-choices, content-filter, no-usage. GET /sim/stats counts what happened."
+    after_help = "SPEC is a comma-separated list, for instance latency=50ms,rpm=600,429=0.02,stall=0.01.\nKeys: seed, latency, latency-p99, rpm, tpm, max-in-flight, output-tokens, output-spread (standard\ndeviation of the length's logarithm; default 0.5), max-output (longest answer in tokens; default\n16384), reasoning (hidden tokens of each choice), cached (rate of half cached prompts).\nPrices in USD per 1M tokens: price-in and price-out, price-cached; price.MODEL.in, price.MODEL.out\nand price.MODEL.cached for one model.\nFaults, each with a rate from 0 to 1: 429, 500, 503, reset, stall, truncated, html, bad-json,\nempty-choices, content-filter, no-usage. GET /sim/stats counts what happened and what it cost."
 )]
 pub struct SimulateArgs {
     /// Port on 127.0.0.1; 0 takes a free one

@@ -4,6 +4,7 @@
 
 mod args;
 mod descriptors;
+mod pricing;
 mod progress;
 mod refusal;
 mod run;

@@ -12,7 +12,8 @@ use super::args::ProgressArg;
 use super::summary::Tally;
 use super::terminal::{self, QuietEcho};
 use crate::words::event::{Event, Gauges, WaitReason};
-use crate::words::human::{count, duration, printable, thousands};
+use crate::words::human::{count, duration, printable, thousands, usd};
+use crate::words::money::Usd;
 use crate::words::record::ErrorStatus;
 
 /// Rates are means over this time.
@@ -66,6 +67,14 @@ struct Rates {
     items_per_second: f64,
 }
 
+/// The money that a run began with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Purse {
+    /// What earlier runs of the same output spent.
+    pub spent_before: Usd,
+    pub limit: Option<Usd>,
+}
+
 /// Shows how a run is going.
 pub struct Progress {
     style: Style,
@@ -76,12 +85,19 @@ pub struct Progress {
     gauges: Arc<Gauges>,
     /// Items to be done in this run, if the input can be counted.
     total: Option<u64>,
+    purse: Purse,
     samples: VecDeque<Sample>,
     next: Instant,
 }
 
 impl Progress {
-    pub fn new(style: Style, verbose: bool, total: Option<u64>, gauges: Arc<Gauges>) -> Self {
+    pub fn new(
+        style: Style,
+        verbose: bool,
+        total: Option<u64>,
+        purse: Purse,
+        gauges: Arc<Gauges>,
+    ) -> Self {
         let bar = match style {
             Style::Bar => {
                 ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10))
@@ -107,6 +123,7 @@ impl Progress {
             echo: (style == Style::Bar).then(QuietEcho::start).flatten(),
             gauges,
             total,
+            purse,
             samples: VecDeque::from([start]),
             next: now + style.interval(),
         }
@@ -126,6 +143,14 @@ impl Progress {
             self.note(&format!(
                 "stopping: waiting for {calls} in flight, which may be paid for"
             ));
+        }
+        if let Event::BudgetLow {
+            spent,
+            limit,
+            downgrade,
+        } = event
+        {
+            self.warn_of_budget(*spent, *limit, downgrade.as_deref());
         }
         if !self.verbose {
             return;
@@ -153,8 +178,24 @@ impl Progress {
                     failure.kind.words()
                 ));
             }
-            Event::Settled(..) | Event::Halted(_) => {}
+            Event::Settled(..)
+            | Event::BudgetLow { .. }
+            | Event::CeilingWanted
+            | Event::Halted(_) => {}
         }
+    }
+
+    fn warn_of_budget(&self, spent: Usd, limit: Usd, downgrade: Option<&str>) {
+        let percent = spent.picodollars().saturating_mul(100) / limit.picodollars().max(1);
+        let mut warning = format!(
+            "warning: {} of the budget of {} are spent ({percent}%)",
+            usd(spent),
+            usd(limit)
+        );
+        if let Some(model) = downgrade {
+            warning.push_str(&format!("; items that have not started go to {model} now"));
+        }
+        self.note(&warning);
     }
 
     /// Returns a way to write notes from other tasks.
@@ -224,6 +265,28 @@ impl Progress {
             .then(|| Duration::from_secs_f64(left as f64 / rates.items_per_second))
     }
 
+    /// Returns what is spent and what all of it will come to, if costs are known.
+    fn money(&self, tally: &Tally) -> Option<(Usd, Option<Usd>)> {
+        let each = tally.cost_per_item()?;
+        let spent = self.purse.spent_before + tally.spent.cost;
+        let left = self
+            .total
+            .map(|total| total.saturating_sub(tally.settled()));
+        Some((spent, left.map(|left| spent + each.times(left))))
+    }
+
+    fn money_words(&self, tally: &Tally) -> Option<String> {
+        let (spent, projected) = self.money(tally)?;
+        let mut words = format!("spent {}", usd(spent));
+        if let Some(projected) = projected {
+            words.push_str(&format!(", projected {}", usd(projected)));
+        }
+        if let Some(limit) = self.purse.limit {
+            words.push_str(&format!(" of {}", usd(limit)));
+        }
+        Some(words)
+    }
+
     fn draw(&self, tally: &Tally, rates: &Rates) {
         let done = tally.settled();
         self.bar.set_position(done);
@@ -240,6 +303,9 @@ impl Progress {
             None => "eta –".to_owned(),
         };
         let mut message = format!("{eta}\n  {}\n  {}", self.pace(rates), outcomes(tally));
+        if let Some(money) = self.money_words(tally) {
+            message.push_str(&format!("   {money}"));
+        }
         if let Some(waiting) = self.waiting() {
             message.push_str(&format!("\n  {}", printable(&waiting)));
         }
@@ -280,11 +346,13 @@ impl Progress {
             self.eta(tally, rates)
                 .map(|eta| format!("eta {}", duration(eta))),
         );
+        parts.extend(self.money_words(tally));
         parts.extend(self.waiting());
         parts.join("   ")
     }
 
     fn json_line(&self, tally: &Tally, rates: &Rates) -> Value {
+        let money = self.money(tally);
         json!({
             "event": "progress",
             "done": tally.settled(),
@@ -299,6 +367,9 @@ impl Progress {
             "tokens_per_minute": rates.tokens_per_minute,
             "eta_seconds": self.eta(tally, rates).map(|eta| eta.as_secs_f64()),
             "waiting": self.waiting(),
+            "spent_usd": money.map(|(spent, _)| spent.as_f64()),
+            "projected_usd": money.and_then(|(_, projected)| Some(projected?.as_f64())),
+            "budget_usd": self.purse.limit.map(Usd::as_f64),
         })
     }
 }

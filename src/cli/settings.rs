@@ -2,11 +2,13 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::args::{FormatArg, RetryStatus, RunArgs, ShapeArgs};
+use super::pricing::Pricing;
 use super::refusal::Refusal;
 use crate::engine;
 use crate::input::{Defaults, Template};
@@ -17,6 +19,7 @@ use crate::provider::openai::OpenAi;
 use crate::provider::preset::{KeyNeed, Preset};
 use crate::sim::SimSettings;
 use crate::words::fields::quoted;
+use crate::words::money::Usd;
 use crate::words::record::ErrorStatus;
 
 /// The model that the simulator is asked for where nothing names one.
@@ -34,6 +37,13 @@ pub enum Target {
     Simulator(Box<SimSettings>),
 }
 
+/// A sum that is never passed.
+pub struct BudgetSettings {
+    pub limit: Usd,
+    pub warn_percent: u64,
+    pub downgrade: Option<Arc<str>>,
+}
+
 /// Everything that `run` was asked for.
 pub struct RunSettings {
     pub input: PathBuf,
@@ -48,6 +58,10 @@ pub struct RunSettings {
     pub identity: RunIdentity,
     pub target: Target,
     pub engine: engine::Settings,
+    pub pricing: Pricing,
+    pub budget: Option<BudgetSettings>,
+    /// The run's own limit on answers.
+    pub max_tokens: Option<u64>,
 }
 
 impl RunSettings {
@@ -77,6 +91,9 @@ impl RunSettings {
             identity,
             engine: engine_settings(args, &target)?,
             target,
+            pricing: Pricing::from_args(&args.prices)?,
+            budget: budget(args)?,
+            max_tokens: args.shape.max_tokens,
         })
     }
 }
@@ -361,6 +378,26 @@ pub fn is_loopback(base_url: &str) -> bool {
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
+}
+
+fn budget(args: &RunArgs) -> Result<Option<BudgetSettings>> {
+    let Some(typed) = &args.budget else {
+        return Ok(None);
+    };
+    let refusal = |why: &str| {
+        Refusal::new(format!("--budget {typed}: {why}"))
+            .hint("an amount in US dollars above 0, such as --budget 12.50")
+    };
+    let limit = Usd::parse(typed.trim().trim_start_matches('$'))
+        .map_err(|why| refusal(&why.to_string()))?;
+    if limit == Usd::ZERO {
+        return Err(refusal("nothing can be asked for it").into());
+    }
+    Ok(Some(BudgetSettings {
+        limit,
+        warn_percent: args.budget_warn,
+        downgrade: args.downgrade.as_deref().map(Into::into),
+    }))
 }
 
 fn engine_settings(args: &RunArgs, target: &Target) -> Result<engine::Settings> {

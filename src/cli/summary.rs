@@ -1,15 +1,20 @@
 //! The closing summary: a fold over events, then text or JSON with the same facts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::Exit;
+use crate::engine::budget::Accounts;
 use crate::output::Paths;
+use crate::output::checkpoint::Spent;
 use crate::words::event::Event;
-use crate::words::human::{count, duration, thousands};
-use crate::words::record::{ErrorStatus, Outcome};
+use crate::words::human::{count, duration, thousands, usd};
+use crate::words::money::Usd;
+use crate::words::price::Bill;
+use crate::words::record::{ErrorStatus, Outcome, Record};
 use crate::words::verdict::{Failure, FailureKind};
 
 /// What a run has done so far.
@@ -24,58 +29,60 @@ pub struct Tally {
     pub uncertain: u64,
     /// Answers that ended at the token limit.
     pub cut_by_length: u64,
-    pub prompt_tokens: u64,
-    pub cached_tokens: u64,
-    pub completion_tokens: u64,
+    /// Tokens and money of all attempts.
+    pub spent: Spent,
+    /// The part of the cost that went into attempts without a result.
+    pub lost: Usd,
     /// Answers that did not say what they used.
     pub without_usage: u64,
+    /// The model that items went to once the budget ran low.
+    pub downgrade: Option<Arc<str>>,
 }
 
 impl Tally {
     /// Takes an event in.
     pub fn hear(&mut self, event: &Event) {
         match event {
-            Event::Settled(record, _) => self.settle(&record.outcome),
-            Event::Retried { may_be_charged, .. } => {
+            Event::Settled(record, _) => self.settle(record),
+            Event::Retried { bill, .. } => {
                 self.retries += 1;
-                self.uncertain += u64::from(*may_be_charged);
+                self.lose(bill);
             }
             Event::Throttled { .. } => self.push_backs += 1,
-            Event::Paused { .. } | Event::Halted(_) => {}
+            Event::BudgetLow { downgrade, .. } => self.downgrade = downgrade.clone(),
+            Event::Paused { .. } | Event::CeilingWanted | Event::Halted(_) => {}
         }
     }
 
-    fn settle(&mut self, outcome: &Outcome) {
-        match outcome {
+    fn settle(&mut self, record: &Record) {
+        match &record.outcome {
             Outcome::Ok { answer, .. } => {
                 self.ok += 1;
                 self.cut_by_length += u64::from(answer.finish_reason.as_deref() == Some("length"));
-                let Some(usage) = answer.usage else {
-                    self.without_usage += 1;
-                    return;
-                };
-                self.prompt_tokens = self.prompt_tokens.saturating_add(usage.prompt.0);
-                self.completion_tokens = self.completion_tokens.saturating_add(usage.completion.0);
-                self.cached_tokens = self
-                    .cached_tokens
-                    .saturating_add(usage.cached.map_or(0, |cached| cached.0));
+                self.without_usage += u64::from(answer.usage.is_none());
+                self.spent.add(&record.bill);
             }
             Outcome::Error {
-                status,
-                failure,
-                kept,
+                status, failure, ..
             } => {
                 *self.errors.entry(*status).or_default() += 1;
                 *self.kinds.entry(failure.kind).or_default() += 1;
-                // An answer that was kept was paid for; the others broke off on their way.
-                let broke_off = failure.http_status.is_none()
-                    && matches!(
-                        failure.kind,
-                        FailureKind::Timeout | FailureKind::Network | FailureKind::TooLarge
-                    );
-                self.uncertain += u64::from(kept.is_some() || broke_off);
+                self.lose(&record.bill);
             }
         }
+    }
+
+    /// Takes in an attempt that brought no result.
+    fn lose(&mut self, bill: &Bill) {
+        self.spent.add(bill);
+        self.uncertain += u64::from(bill.charge.is_uncertain());
+        self.lost += bill.charge.known().unwrap_or_default();
+    }
+
+    /// Returns what an item costs on average, as far as it is known.
+    pub fn cost_per_item(&self) -> Option<Usd> {
+        (self.settled() > 0 && self.spent.cost > Usd::ZERO)
+            .then(|| self.spent.cost.share(1, self.settled()))
     }
 
     /// Items with a row from this run.
@@ -87,6 +94,14 @@ impl Tally {
     pub fn failed(&self) -> u64 {
         self.errors.values().sum()
     }
+}
+
+/// Where a budget stands in the end.
+#[derive(Debug, Clone, Copy)]
+pub struct BudgetReport {
+    pub limit: Usd,
+    /// Over all runs of the output.
+    pub accounts: Accounts,
 }
 
 /// Everything that the closing lines speak of.
@@ -102,6 +117,8 @@ pub struct Summary<'a> {
     pub requests: u64,
     /// Requests that were dropped while their answer was on its way.
     pub dropped: u64,
+    pub spent_before: Spent,
+    pub budget: Option<BudgetReport>,
     pub wall: Duration,
     pub paths: &'a Paths,
     /// The command that goes on where this run ended.
@@ -127,7 +144,9 @@ impl Summary<'_> {
 
     /// Writes the summary for people.
     pub fn text(&self) -> String {
-        let mut lines = vec![self.headline(), self.token_line(), self.speed_line()];
+        let mut lines = vec![self.headline(), self.token_line(), self.cost_line()];
+        lines.extend(self.budget_line());
+        lines.push(self.speed_line());
         lines.push(format!(
             "  results  {}{}",
             self.results_name(),
@@ -171,7 +190,7 @@ impl Summary<'_> {
 
     fn token_line(&self) -> String {
         let tally = self.tally;
-        let cached = match tally.cached_tokens {
+        let cached = match tally.spent.cached_tokens {
             0 => String::new(),
             cached => format!(" ({} cached)", thousands(cached)),
         };
@@ -181,9 +200,71 @@ impl Summary<'_> {
         };
         format!(
             "  tokens   {} in{cached}   {} out{unknown}",
-            thousands(tally.prompt_tokens),
-            thousands(tally.completion_tokens)
+            thousands(tally.spent.prompt_tokens),
+            thousands(tally.spent.completion_tokens)
         )
+    }
+
+    /// Returns this run's cost, if anything of it is known.
+    fn cost(&self) -> Option<Usd> {
+        let spent = &self.tally.spent;
+        (spent.unpriced == 0 || spent.cost > Usd::ZERO).then_some(spent.cost)
+    }
+
+    fn cost_line(&self) -> String {
+        let Some(cost) = self.cost() else {
+            return "  cost     not known: the model has no price (--price-in and --price-out give one)"
+                .to_owned();
+        };
+        let mut line = format!("  cost     {}", usd(cost));
+        if let Some(each) = self.tally.cost_per_item() {
+            line.push_str(&format!(" ({} per 1,000 items)", usd(each.times(1000))));
+        }
+        if self.tally.lost > Usd::ZERO {
+            let lost = usd(self.tally.lost);
+            line.push_str(&format!("   {lost} of it for attempts without a result"));
+        }
+        if self.tally.spent.unpriced > 0 {
+            let answers = count(self.tally.spent.unpriced, "answer");
+            line.push_str(&format!("   and {answers} of unknown price"));
+        }
+        if self.spent_before.cost > Usd::ZERO {
+            let all = usd(self.spent_before.cost + cost);
+            line.push_str(&format!("   with earlier runs {all}"));
+        }
+        line
+    }
+
+    /// Returns what the items that are left will cost, if answers so far tell.
+    fn rest(&self) -> Option<Usd> {
+        let each = self.tally.cost_per_item()?;
+        (self.pending() > 0).then(|| each.times(self.pending()))
+    }
+
+    fn budget_line(&self) -> Option<String> {
+        let BudgetReport { limit, accounts } = self.budget?;
+        let mut line = format!("  budget   {} of {} spent", usd(accounts.spent), usd(limit));
+        if accounts.at_risk > Usd::ZERO {
+            let at_risk = usd(accounts.at_risk);
+            line.push_str(&format!(", {at_risk} more may have been charged"));
+        }
+        if let Some(model) = self
+            .tally
+            .downgrade
+            .as_ref()
+            .filter(|_| accounts.downgraded > 0)
+        {
+            let items = count(accounts.downgraded, "item");
+            line.push_str(&format!("   {items} went to {model}"));
+        }
+        if let Some(rest) = self.rest() {
+            let items = count(self.pending(), "item");
+            line.push_str(&format!(
+                "   the other {items} may cost about {}",
+                usd(rest)
+            ));
+        }
+        Some(line)
     }
 
     fn rate(&self) -> f64 {
@@ -206,8 +287,12 @@ impl Summary<'_> {
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         if self.possibly_charged() > 0 {
+            let most = match self.tally.spent.at_risk {
+                Usd::ZERO => String::new(),
+                most => format!(" (up to {})", usd(most)),
+            };
             remarks.push(format!(
-                "  at most {} may have been charged without a usable answer",
+                "  at most {}{most} may have been charged without a usable answer",
                 count(self.possibly_charged(), "request")
             ));
         }
@@ -270,12 +355,25 @@ impl Summary<'_> {
             "possibly_charged": self.possibly_charged(),
             "cut_by_length": tally.cut_by_length,
             "tokens": {
-                "prompt": tally.prompt_tokens,
-                "cached": tally.cached_tokens,
-                "completion": tally.completion_tokens,
+                "prompt": tally.spent.prompt_tokens,
+                "cached": tally.spent.cached_tokens,
+                "completion": tally.spent.completion_tokens,
                 "answers_without_usage": tally.without_usage,
             },
-            "cost_usd": Value::Null,
+            "cost_usd": self.cost().map(Usd::as_f64),
+            "cost_per_item_usd": tally.cost_per_item().map(Usd::as_f64),
+            "cost_without_result_usd": tally.lost.as_f64(),
+            "possibly_charged_usd": tally.spent.at_risk.as_f64(),
+            "answers_of_unknown_price": tally.spent.unpriced,
+            "cost_of_all_runs_usd": self.cost().map(|cost| (self.spent_before.cost + cost).as_f64()),
+            "cost_of_the_rest_usd": self.rest().map(Usd::as_f64),
+            "budget": self.budget.map(|budget| json!({
+                "limit_usd": budget.limit.as_f64(),
+                "spent_usd": budget.accounts.spent.as_f64(),
+                "possibly_charged_usd": budget.accounts.at_risk.as_f64(),
+                "downgraded_items": budget.accounts.downgraded,
+                "downgrade": self.tally.downgrade.as_deref(),
+            })),
             "seconds": self.wall.as_secs_f64(),
             "items_per_second": self.rate(),
             "results": self.results_name(),

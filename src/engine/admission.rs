@@ -31,6 +31,39 @@ pub struct Admission {
     gauges: Arc<Gauges>,
 }
 
+/// The first place in the queue. What depends on the past is best asked now: it changes while
+/// requests wait.
+pub struct Turn<'a> {
+    admission: &'a Arc<Admission>,
+    _queue: tokio::sync::MutexGuard<'a, ()>,
+}
+
+impl Turn<'_> {
+    /// Waits for a slot, the pause's end, and room for one request, and takes all of it together.
+    pub async fn acquire(self, weight: Tokens) -> Permit {
+        let admission = self.admission;
+        let slot = loop {
+            let slots = admission.slots.clone();
+            let slot = slots.acquire_owned().await.expect("it is never closed");
+            match admission.admit(weight) {
+                Ok(()) => break slot,
+                Err(waiting) => {
+                    drop(slot);
+                    admission.wait(waiting).await;
+                }
+            }
+        };
+        admission.gauges.sent.add(1);
+        admission.gauges.in_flight.add(1);
+        admission.gauges.tokens.add(weight.0);
+        Permit {
+            admission: admission.clone(),
+            reserved: weight,
+            slot: Some(Slot(slot)),
+        }
+    }
+}
+
 struct Pause {
     until: Instant,
     /// When the next request may follow the one before it, in the ramp after the pause.
@@ -80,34 +113,11 @@ impl Admission {
         }
     }
 
-    /// Waits for a slot, the pause's end, and room for one request, and takes all of it
-    /// together. The weight is asked when the turn has come, since what is expected of an answer
-    /// changes while requests wait.
-    pub async fn acquire(self: &Arc<Self>, weight: impl Fn() -> Tokens) -> Permit {
-        let _turn = self.queue.lock().await;
-        let weight = weight();
-        let slot = loop {
-            let slot = self
-                .slots
-                .clone()
-                .acquire_owned()
-                .await
-                .expect("it is never closed");
-            match self.admit(weight) {
-                Ok(()) => break slot,
-                Err(waiting) => {
-                    drop(slot);
-                    self.wait(waiting).await;
-                }
-            }
-        };
-        self.gauges.sent.add(1);
-        self.gauges.in_flight.add(1);
-        self.gauges.tokens.add(weight.0);
-        Permit {
-            admission: self.clone(),
-            reserved: weight,
-            slot: Some(Slot(slot)),
+    /// Waits to be the first in the queue.
+    pub async fn turn(self: &Arc<Self>) -> Turn<'_> {
+        Turn {
+            admission: self,
+            _queue: self.queue.lock().await,
         }
     }
 
@@ -257,6 +267,10 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
+    async fn acquire(admission: &Arc<Admission>, weight: Tokens) -> Permit {
+        admission.turn().await.acquire(weight).await
+    }
+
     fn admission(slots: usize, rpm: u32, tpm: u32) -> Arc<Admission> {
         let (rpm, tpm) = (NonZeroU32::new(rpm), NonZeroU32::new(tpm));
         Arc::new(Admission::new(slots, rpm, tpm, Arc::default()))
@@ -274,8 +288,7 @@ mod tests {
         let start = Instant::now();
         let by_requests = admission(1, 60, 600_000);
         for _ in 0..11 {
-            by_requests
-                .acquire(|| Tokens(100))
+            acquire(&by_requests, Tokens(100))
                 .await
                 .settle(Spent::Tokens(Tokens(100)));
         }
@@ -283,8 +296,7 @@ mod tests {
         let start = Instant::now();
         let by_tokens = admission(1, 60_000, 6_000);
         for _ in 0..11 {
-            by_tokens
-                .acquire(|| Tokens(100))
+            acquire(&by_tokens, Tokens(100))
                 .await
                 .settle(Spent::Tokens(Tokens(100)));
         }
@@ -300,16 +312,12 @@ mod tests {
             let admission = admission.clone();
             light.spawn(async move {
                 loop {
-                    admission
-                        .acquire(|| Tokens(10))
-                        .await
-                        .settle(Spent::Unknown);
+                    acquire(&admission, Tokens(10)).await.settle(Spent::Unknown);
                 }
             });
         }
         tokio::task::yield_now().await;
-        admission
-            .acquire(|| Tokens(900))
+        acquire(&admission, Tokens(900))
             .await
             .settle(Spent::Unknown);
         assert!(
@@ -323,12 +331,11 @@ mod tests {
     async fn an_item_heavier_than_the_whole_limit_passes_alone_and_is_paid_off() {
         let admission = admission(4, 0, 6_000);
         let start = Instant::now();
-        admission
-            .acquire(|| Tokens(60_000))
+        acquire(&admission, Tokens(60_000))
             .await
             .settle(Spent::Unknown);
         assert_about(start.elapsed(), 0.0);
-        admission.acquire(|| Tokens(1)).await.settle(Spent::Unknown);
+        acquire(&admission, Tokens(1)).await.settle(Spent::Unknown);
         let (least, most) = (Duration::from_secs(599), Duration::from_secs(601));
         assert!(
             (least..most).contains(&start.elapsed()),
@@ -340,12 +347,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_shorter_than_reserved_lets_the_waiting_one_go_early() {
         let admission = admission(4, 0, 6_000);
-        let first = admission.acquire(|| Tokens(6_000)).await;
+        let first = acquire(&admission, Tokens(6_000)).await;
         let waiting = tokio::spawn({
             let admission = admission.clone();
             async move {
-                admission
-                    .acquire(|| Tokens(100))
+                acquire(&admission, Tokens(100))
                     .await
                     .settle(Spent::Unknown)
             }
@@ -360,10 +366,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_slot_is_held_while_the_first_in_the_queue_waits() {
         let admission = admission(2, 1, 0);
-        admission.acquire(|| Tokens(0)).await.settle(Spent::Unknown);
+        acquire(&admission, Tokens(0)).await.settle(Spent::Unknown);
         let waiting = tokio::spawn({
             let admission = admission.clone();
-            async move { admission.acquire(|| Tokens(0)).await.settle(Spent::Unknown) }
+            async move { acquire(&admission, Tokens(0)).await.settle(Spent::Unknown) }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(admission.slots.available_permits(), 2);
@@ -380,7 +386,7 @@ mod tests {
         admission.pause_until(start + Duration::from_secs(1), "429".into());
         let mut passed = Vec::new();
         for _ in 0..300 {
-            admission.acquire(|| Tokens(0)).await.settle(Spent::Unknown);
+            acquire(&admission, Tokens(0)).await.settle(Spent::Unknown);
             passed.push(start.elapsed());
         }
         assert_about(passed[0], 10.0);

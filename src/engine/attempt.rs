@@ -1,5 +1,6 @@
 //! The life of one item, from its turn to its outcome.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,14 +9,18 @@ use tokio::time::Instant;
 use super::Shared;
 use super::admission::{Permit, Slot, Spent};
 use super::backoff;
+use super::bill::bill;
+use super::budget::Reservation;
+use super::funding::{Funded, fund, warn_of_budget};
 use super::route::PushBack;
 use super::stop::Phase;
 use crate::transport::Transport;
 use crate::words::event::Event;
 use crate::words::item::Item;
+use crate::words::price::Bill;
 use crate::words::record::{ErrorStatus, Outcome, Record};
 use crate::words::tokens::Tokens;
-use crate::words::verdict::{Answer, Failure, FailureKind, Verdict};
+use crate::words::verdict::{Failure, FailureKind, Verdict};
 use crate::words::wire::{Exchange, TransportError, TransportErrorKind};
 
 /// Answers that cannot be used, and timeouts, may both have been paid for: one more try each.
@@ -31,6 +36,16 @@ pub enum End {
     Halted(Failure),
 }
 
+/// A request that may go out, with all that it holds.
+struct Admitted<'i> {
+    /// The item as it is asked this time.
+    asked: Cow<'i, Item>,
+    permit: Permit,
+    reservation: Option<Reservation>,
+    /// The budget's own limit on the answer's tokens.
+    limited: Option<Tokens>,
+}
+
 /// What an attempt leaves to be done.
 enum Next {
     End(Outcome),
@@ -42,6 +57,8 @@ enum Next {
 /// What has happened to the item so far.
 #[derive(Default)]
 struct History {
+    /// Requests of any fate.
+    requests: u32,
     /// Attempts that count against its retries.
     attempts: u32,
     malformed: u32,
@@ -59,30 +76,30 @@ impl History {
 
 /// Lives an item's life: asks, judges, waits, asks again, until there is an outcome or the run
 /// stops.
-pub async fn live<T: Transport>(shared: &Shared<T>, item: Item) -> End {
-    let request = shared.provider.request(&item);
+pub async fn live<T: Transport>(shared: &Shared<T>, mut item: Item) -> End {
     let mut history = History::default();
     loop {
-        let Some(permit) = admit(shared, &item).await else {
-            return End::Pending;
+        let admitted = match admit(shared, &mut item, &history).await {
+            Ok(admitted) => admitted,
+            Err(end) => return stopped(shared, end),
         };
         let sent = Instant::now();
-        let exchange = send(shared, request.clone()).await;
+        let exchange = send(shared, shared.provider.request(&admitted.asked)).await;
         let latency = sent.elapsed();
-        let verdict = demand_json(shared, &item, shared.provider.verdict(&exchange), &exchange);
-        let slot = settle(shared, permit, &verdict, &exchange);
+        let verdict = shared.provider.verdict(&exchange);
+        let bill = bill(&*shared.provider, &admitted.asked, &verdict, &exchange);
+        let verdict = demand_whole(&admitted, verdict);
+        let verdict = demand_json(shared, &admitted.asked, verdict, &exchange);
+        let slot = settle(shared, admitted, &verdict, &exchange, &bill);
+        warn_of_budget(shared).await;
+        history.requests += 1;
         history.attempts += 1;
-        match judge(shared, &item, &mut history, verdict, exchange, sent).await {
+        match judge(shared, &item, &mut history, verdict, exchange, sent, bill).await {
             Next::End(outcome) => {
-                let record = record(item, history.attempts, latency, outcome);
+                let record = record(item, history.attempts, latency, bill, outcome);
                 return End::Settled(Box::new(record), slot);
             }
-            Next::Halt(failure) => {
-                // At once: the dispatcher may be waiting for a slow listener, and every free
-                // slot would ask in vain.
-                shared.stop.advance(Phase::Draining);
-                return End::Halted(failure);
-            }
+            Next::Halt(failure) => return stopped(shared, End::Halted(failure)),
             Next::Again(delay) => {
                 drop(slot);
                 if !sleep(shared, delay).await {
@@ -93,16 +110,49 @@ pub async fn live<T: Transport>(shared: &Shared<T>, item: Item) -> End {
     }
 }
 
-/// Waits for a permit; `None` where the run stops first.
-async fn admit<T: Transport>(shared: &Shared<T>, item: &Item) -> Option<Permit> {
-    let weight = || match item.prompt_tokens {
-        Some(prompt) => prompt + item.max_output.unwrap_or_else(|| shared.outputs.expected()),
-        None => Tokens(0),
+/// Ends a life without an outcome. A halt takes effect at once: the dispatcher may be waiting for
+/// a slow listener, and every free slot would ask in vain.
+fn stopped<T>(shared: &Shared<T>, end: End) -> End {
+    if let End::Halted(_) = end {
+        shared.stop.advance(Phase::Draining);
+    }
+    end
+}
+
+/// Waits for the item's turn, for its money and for a permit, or says how the life ends.
+async fn admit<'i, T: Transport>(
+    shared: &Shared<T>,
+    item: &'i mut Item,
+    history: &History,
+) -> Result<Admitted<'i>, End> {
+    let in_turn = async {
+        let turn = shared.admission.turn().await;
+        let Funded {
+            asked,
+            reservation,
+            limited,
+        } = fund(shared, item, history.requests == 0).await?;
+        let weight = match asked.prompt_tokens {
+            Some(prompt) => {
+                prompt
+                    + asked
+                        .max_output
+                        .unwrap_or_else(|| shared.outputs.expected())
+            }
+            None => Tokens(0),
+        };
+        let permit = turn.acquire(weight).await;
+        Ok(Admitted {
+            asked,
+            permit,
+            reservation: reservation.map(Reservation::sent),
+            limited,
+        })
     };
     tokio::select! {
         biased;
-        () = shared.stop.reached(Phase::Draining) => None,
-        permit = shared.admission.acquire(weight) => Some(permit),
+        () = shared.stop.reached(Phase::Draining) => Err(End::Pending),
+        admitted = in_turn => admitted,
     }
 }
 
@@ -117,6 +167,27 @@ async fn send<T: Transport>(shared: &Shared<T>, request: crate::words::wire::Req
                 message: format!("no answer within {} s", time.as_secs_f64()),
             })
         })
+}
+
+/// An answer that was cut because the budget had no room for a longer one is not the item's answer.
+fn demand_whole(admitted: &Admitted<'_>, verdict: Verdict) -> Verdict {
+    let Some(limit) = admitted.limited else {
+        return verdict;
+    };
+    match &verdict {
+        Verdict::Done(answer) if answer.finish_reason.as_deref() == Some("length") => {
+            Verdict::Malformed(Failure {
+                kind: FailureKind::Budget,
+                message: format!(
+                    "the answer was cut at {} tokens, for which the budget had room",
+                    limit.0
+                ),
+                http_status: None,
+                code: None,
+            })
+        }
+        _ => verdict,
+    }
 }
 
 /// An answer that is not the JSON that was asked for cannot be used.
@@ -149,28 +220,30 @@ fn demand_json<T>(
     })
 }
 
-/// Corrects the limits by what was really used. The slot goes back before anything sleeps.
+/// Corrects the limits and the budget by what was really used. The slot goes back before anything
+/// sleeps.
 fn settle<T: Transport>(
     shared: &Shared<T>,
-    permit: Permit,
+    admitted: Admitted<'_>,
     verdict: &Verdict,
     exchange: &Exchange,
+    bill: &Bill,
 ) -> Slot {
-    let spent = match (verdict, exchange) {
-        (
-            Verdict::Done(Answer {
-                usage: Some(usage), ..
-            }),
-            _,
-        ) => {
-            shared.outputs.learn(usage.completion);
+    if let Some(reservation) = admitted.reservation {
+        reservation.settle(bill.charge);
+    }
+    let spent = match (bill.usage, exchange) {
+        (Some(usage), _) => {
+            if let Verdict::Done(_) = verdict {
+                shared.outputs.learn(usage.completion);
+            }
             Spent::Tokens(usage.total.max(usage.prompt + usage.completion))
         }
-        (_, Ok(reply)) if !reply.status.is_success() => Spent::RequestOnly,
-        (_, Err(error)) if !error.kind.may_be_charged() => Spent::Nothing,
-        _ => Spent::Unknown,
+        (None, Ok(reply)) if !reply.status.is_success() => Spent::RequestOnly,
+        (None, Err(error)) if !error.kind.may_be_charged() => Spent::Nothing,
+        (None, _) => Spent::Unknown,
     };
-    permit.settle(spent)
+    admitted.permit.settle(spent)
 }
 
 /// Turns a verdict into the next step.
@@ -181,6 +254,7 @@ async fn judge<T: Transport>(
     verdict: Verdict,
     exchange: Exchange,
     sent: Instant,
+    bill: Bill,
 ) -> Next {
     if !matches!(verdict, Verdict::Throttle { .. }) {
         history.forget_push_backs();
@@ -208,10 +282,11 @@ async fn judge<T: Transport>(
         Verdict::Mismatch(failure) => error_outcome(ErrorStatus::Failed, failure, None),
         Verdict::Malformed(failure) => {
             history.malformed += 1;
-            let spent = history.attempts > shared.settings.max_retries
+            let spent = failure.kind == FailureKind::Budget
+                || history.attempts > shared.settings.max_retries
                 || history.malformed >= TRIES_AT_A_PRICE;
             if !spent {
-                return retry(shared, item, history, failure, true).await;
+                return retry(shared, item, history, failure, bill).await;
             }
             error_outcome(ErrorStatus::Invalid, failure, paid_body(exchange))
         }
@@ -223,8 +298,7 @@ async fn judge<T: Transport>(
             if spent {
                 return error_outcome(ErrorStatus::Failed, failure, None);
             }
-            let may_be_charged = exchange.is_err_and(|error| error.kind.may_be_charged());
-            retry(shared, item, history, failure, may_be_charged).await
+            retry(shared, item, history, failure, bill).await
         }
         Verdict::Throttle { failure, wait } => {
             // News about the route: the attempt is not the item's.
@@ -265,7 +339,7 @@ async fn retry<T: Transport>(
     item: &Item,
     history: &History,
     failure: Failure,
-    may_be_charged: bool,
+    bill: Bill,
 ) -> Next {
     let delay = backoff::delay(history.attempts, shared.random());
     let id = item.id.clone();
@@ -274,7 +348,7 @@ async fn retry<T: Transport>(
             id,
             failure,
             delay,
-            may_be_charged,
+            bill,
         })
         .await;
     Next::Again(delay)
@@ -351,7 +425,7 @@ async fn sleep<T: Transport>(shared: &Shared<T>, delay: Duration) -> bool {
     slept
 }
 
-fn record(item: Item, attempts: u32, latency: Duration, outcome: Outcome) -> Record {
+fn record(item: Item, attempts: u32, latency: Duration, bill: Bill, outcome: Outcome) -> Record {
     // A throttled item that was given up has spent no attempt, yet it was asked.
     let attempts = attempts.max(1);
     Record {
@@ -360,6 +434,8 @@ fn record(item: Item, attempts: u32, latency: Duration, outcome: Outcome) -> Rec
         metadata: item.metadata,
         attempts,
         latency,
+        model: item.model,
+        bill,
         outcome,
     }
 }

@@ -7,6 +7,9 @@
 mod admission;
 mod attempt;
 mod backoff;
+mod bill;
+pub mod budget;
+mod funding;
 mod limiter;
 mod outputs;
 mod route;
@@ -21,6 +24,7 @@ use tokio::task::JoinSet;
 
 use admission::Admission;
 use attempt::End;
+use budget::Budget;
 use outputs::Outputs;
 use route::Route;
 pub use stop::{Phase, Stop};
@@ -30,6 +34,7 @@ use crate::schema::Schemas;
 use crate::transport::Transport;
 use crate::words::event::{Event, Gauges, Hold};
 use crate::words::item::{BadLine, Entry};
+use crate::words::price::Bill;
 use crate::words::record::{ErrorStatus, Outcome, Record};
 use crate::words::verdict::{Failure, FailureKind};
 
@@ -82,6 +87,8 @@ struct Shared<T> {
     provider: Arc<dyn Provider>,
     transport: T,
     admission: Arc<Admission>,
+    /// `None` where the run may spend what it will.
+    budget: Option<Arc<Budget>>,
     route: Route,
     outputs: Outputs,
     schemas: Schemas,
@@ -120,6 +127,7 @@ impl<T: Transport> Engine<T> {
         transport: T,
         events: mpsc::Sender<Event>,
         gauges: Arc<Gauges>,
+        budget: Option<Arc<Budget>>,
         stop: Stop,
     ) -> Self {
         let admission = Arc::new(Admission::new(
@@ -137,6 +145,7 @@ impl<T: Transport> Engine<T> {
                 provider,
                 transport,
                 admission,
+                budget,
                 route,
                 outputs,
                 schemas: Schemas::default(),
@@ -243,6 +252,8 @@ fn bad_line_record(line: BadLine) -> Record {
         metadata: None,
         attempts: 0,
         latency: Duration::ZERO,
+        model: "".into(),
+        bill: Bill::default(),
         outcome: Outcome::Error {
             status: ErrorStatus::InvalidInput,
             failure: Failure {

@@ -9,9 +9,11 @@ mod lines;
 mod shape;
 mod template;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Take};
 use std::path::Path;
+use std::sync::Arc;
 
 pub use identity::Repeats;
 use identity::{Claim, Identities};
@@ -22,6 +24,7 @@ pub use template::Template;
 
 use crate::words::human::thousands;
 use crate::words::item::{BadLine, Entry, Item, ItemId};
+use crate::words::tokens::Tokens;
 
 /// Reads a stream's lines one by one into entries.
 pub struct Reader<'d, R> {
@@ -119,7 +122,10 @@ fn item(shaped: Shaped, id: ItemId, index: u64, line: u64) -> Item {
         metadata: shaped.metadata,
         prompt_tokens: None,
         max_output: shaped.max_output,
+        choices: shaped.choices,
+        service: shaped.service,
         expects_json: shaped.expects_json,
+        tariff: None,
     }
 }
 
@@ -174,6 +180,33 @@ pub struct Finding {
     pub lacks_model: bool,
 }
 
+/// What the good lines of a file ask of one model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelUse {
+    pub lines: u64,
+    /// The first line that asks it, and the first one that does not limit the answer.
+    pub first_line: u64,
+    pub first_unlimited: Option<u64>,
+    /// Bytes of the longest request.
+    pub longest: u64,
+    /// The highest limit on an answer.
+    pub highest_limit: Tokens,
+}
+
+impl ModelUse {
+    fn count(&mut self, line: u64, shaped: &Shaped) {
+        if self.lines == 0 {
+            self.first_line = line;
+        }
+        self.lines += 1;
+        self.longest = self.longest.max(shaped.body.len() as u64);
+        match shaped.max_output {
+            Some(limit) => self.highest_limit = self.highest_limit.max(limit),
+            None => drop(self.first_unlimited.get_or_insert(line)),
+        }
+    }
+}
+
 /// What the check of a whole file found.
 #[derive(Debug, Default)]
 pub struct Census {
@@ -188,6 +221,21 @@ pub struct Census {
     pub lacking_model: u64,
     pub findings: Vec<Finding>,
     pub repeats: Repeats,
+    pub models: BTreeMap<Arc<str>, ModelUse>,
+}
+
+impl Census {
+    fn note_model(&mut self, line: u64, shaped: &Shaped) {
+        let known = self.models.get_mut(&shaped.model);
+        match known {
+            Some(model) => model.count(line, shaped),
+            None => {
+                let mut model = ModelUse::default();
+                model.count(line, shaped);
+                self.models.insert(shaped.model.clone(), model);
+            }
+        }
+    }
 }
 
 /// Checks every line of a regular file and keeps the first `keep` findings.
@@ -202,14 +250,17 @@ pub fn check(path: &Path, defaults: &Defaults, keep: usize) -> io::Result<Census
         };
         census.lines += 1;
         fingerprints.push(claim.fingerprint());
-        if let Err(problem) = shaped {
-            let lacks_model = problem == Problem::NoModel;
-            census.lacking_model += u64::from(lacks_model);
-            findings.add(Finding {
-                line: number,
-                problem: problem.to_string(),
-                lacks_model,
-            });
+        match shaped {
+            Ok(shaped) => census.note_model(number, &shaped),
+            Err(problem) => {
+                let lacks_model = problem == Problem::NoModel;
+                census.lacking_model += u64::from(lacks_model);
+                findings.add(Finding {
+                    line: number,
+                    problem: problem.to_string(),
+                    lacks_model,
+                });
+            }
         }
     }
     (census.bytes, census.hash) = lines.digest();
@@ -252,7 +303,7 @@ fn find_duplicates(
 struct Findings {
     keep: usize,
     count: u64,
-    first: std::collections::BTreeMap<u64, Finding>,
+    first: BTreeMap<u64, Finding>,
 }
 
 impl Findings {

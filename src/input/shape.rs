@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::template::Template;
 use crate::words::fields::{Fields, ObjectWriter, quoted};
+use crate::words::price::Service;
 use crate::words::tokens::Tokens;
 
 /// The longest id, in bytes.
@@ -91,6 +92,8 @@ pub struct Shaped {
     pub body: Bytes,
     pub metadata: Option<Box<RawValue>>,
     pub max_output: Option<Tokens>,
+    pub choices: u64,
+    pub service: Service,
     pub expects_json: bool,
 }
 
@@ -426,7 +429,9 @@ fn fill(mut parts: Parts<'_>, defaults: &Defaults) -> Result<Shaped, Problem> {
                 .push((Cow::Owned(key.clone()), Cow::Owned(value.clone())));
         }
     }
-    let max_output = max_output(&parts.request);
+    let choices = number(&parts.request, "n").unwrap_or(1).max(1);
+    let max_output = max_output(&parts.request, choices);
+    let service = service(&parts.request);
     let expects_json = expects_json(&parts.request);
     let body = match parts.verbatim {
         Some(text) => Bytes::copy_from_slice(text.as_bytes()),
@@ -439,6 +444,8 @@ fn fill(mut parts: Parts<'_>, defaults: &Defaults) -> Result<Shaped, Problem> {
         body,
         metadata: metadata(parts.own),
         max_output,
+        choices,
+        service,
         expects_json,
     })
 }
@@ -465,12 +472,20 @@ fn says(request: &RequestFields<'_>, key: &str) -> bool {
     }
 }
 
-fn max_output(request: &RequestFields<'_>) -> Option<Tokens> {
-    let number = |key| find(request, key)?.parse::<u64>().ok();
-    let limit = number("max_completion_tokens").or_else(|| number("max_tokens"))?;
-    Some(Tokens(
-        limit.saturating_mul(number("n").unwrap_or(1).max(1)),
-    ))
+fn number(request: &RequestFields<'_>, key: &str) -> Option<u64> {
+    find(request, key)?.parse().ok()
+}
+
+fn max_output(request: &RequestFields<'_>, choices: u64) -> Option<Tokens> {
+    let names = ["max_completion_tokens", "max_tokens"];
+    let limit = names.iter().find_map(|name| number(request, name))?;
+    Some(Tokens(limit.saturating_mul(choices)))
+}
+
+fn service(request: &RequestFields<'_>) -> Service {
+    find(request, "service_tier").map_or(Service::Standard, |raw| {
+        Service::of_tier(raw.trim_matches('"'))
+    })
 }
 
 fn expects_json(request: &RequestFields<'_>) -> bool {

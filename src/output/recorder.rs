@@ -18,8 +18,9 @@ use super::recovery::{OldErrors, compact};
 use super::rows::{self, Format};
 use super::syncer::Syncer;
 use crate::words::event::Gauges;
+use crate::words::money::Usd;
+use crate::words::price::Bill;
 use crate::words::record::{Outcome, Record};
-use crate::words::tokens::Tokens;
 
 /// A group of rows is synced at this age or size.
 const GROUP_AGE: Duration = Duration::from_millis(50);
@@ -95,6 +96,8 @@ pub struct RecorderSettings {
     /// Positions of items with results, if positions are known.
     pub finished: Option<RoaringTreemap>,
     pub spent_before: Spent,
+    /// With a budget: what may be spent until the next snapshot.
+    pub ceiling: Option<Usd>,
     /// Requests that may be on their way at a time.
     pub in_flight: u64,
     pub gauges: Arc<Gauges>,
@@ -110,6 +113,9 @@ pub struct Recorder {
     syncer: Syncer,
     /// The lengths that the sync on its way makes durable.
     syncing: Lengths,
+    /// The ceiling of the newest snapshot, and of the newest one that is durable.
+    syncing_ceiling: Option<Usd>,
+    durable_ceiling: Option<Usd>,
     /// When the first row was appended that no sync covers yet.
     group_since: Option<Instant>,
     since_checkpoint: u64,
@@ -154,8 +160,13 @@ impl Recorder {
     /// its start.
     pub fn start(sink: Sink, settings: RecorderSettings) -> io::Result<Self> {
         let mut recorder = Recorder {
-            spent: settings.spent_before,
+            spent: Spent {
+                ceiling: settings.ceiling,
+                ..settings.spent_before
+            },
             syncing: Lengths::default(),
+            syncing_ceiling: None,
+            durable_ceiling: None,
             sink,
             settings,
             results_buffer: Vec::new(),
@@ -179,21 +190,36 @@ impl Recorder {
         rows::write(record, self.settings.format, self.settings.lean, buffer);
         self.sink.errors.old.supersede(record.id.fingerprint());
         self.since_checkpoint += 1;
-        let Outcome::Ok { answer, .. } = &record.outcome else {
-            return;
-        };
-        if let Some(finished) = &mut self.settings.finished {
+        self.spent.add(&record.bill);
+        if let Outcome::Ok { .. } = &record.outcome
+            && let Some(finished) = &mut self.settings.finished
+        {
             finished.insert(record.index);
         }
-        if let Some(usage) = answer.usage {
-            let add = |sum: &mut u64, tokens: Tokens| *sum = sum.saturating_add(tokens.0);
-            add(&mut self.spent.prompt_tokens, usage.prompt);
-            add(&mut self.spent.completion_tokens, usage.completion);
-            add(
-                &mut self.spent.cached_tokens,
-                usage.cached.unwrap_or_default(),
-            );
+    }
+
+    /// Takes in what an attempt cost that brought no row.
+    pub fn take_bill(&mut self, bill: &Bill) {
+        self.spent.add(bill);
+    }
+
+    /// Wants a ceiling of spending written down; it stands once
+    /// [`ceiling`](Self::ceiling) returns it.
+    pub fn raise_ceiling(&mut self, ceiling: Usd) {
+        self.spent.ceiling = self.spent.ceiling.max(Some(ceiling));
+    }
+
+    /// Returns the ceiling that is durable. Standard output is not resumed, so nothing needs to
+    /// be written down for it.
+    pub fn ceiling(&self) -> Option<Usd> {
+        match self.sink.results {
+            Some(_) => self.durable_ceiling,
+            None => self.spent.ceiling,
         }
+    }
+
+    fn ceiling_is_due(&self) -> bool {
+        self.sink.results.is_some() && self.spent.ceiling > self.syncing_ceiling
     }
 
     /// Appends what was taken in, whole lines in one write a file.
@@ -239,12 +265,14 @@ impl Recorder {
             self.note_sync(outcome)?;
         }
         let now = Instant::now();
-        if self.syncer.is_busy() || self.sync_due().is_none_or(|due| now < due) {
+        let ceiling_is_due = self.ceiling_is_due();
+        let group_is_due = self.sync_due().is_some_and(|due| due <= now);
+        if self.syncer.is_busy() || !(ceiling_is_due || group_is_due) {
             return Ok(());
         }
         let checkpoint = self.since_checkpoint >= self.settings.checkpoint_every
             && now - self.last_checkpoint >= CHECKPOINT_GAP;
-        self.begin_sync(checkpoint.then_some(Ended::No))
+        self.begin_sync((checkpoint || ceiling_is_due).then_some(Ended::No))
     }
 
     /// Hands what is appended to the syncing thread and, behind it, the snapshot that speaks
@@ -268,9 +296,10 @@ impl Recorder {
             .filter(|_| results.is_some())
             .map(|ended| self.state(ended));
         let checkpoint_path = paths.checkpoint.clone();
-        if state.is_some() {
+        if let Some(state) = &state {
             self.since_checkpoint = 0;
             self.last_checkpoint = Instant::now();
+            self.syncing_ceiling = state.spent.ceiling;
         }
         self.group_since = None;
         self.syncer.begin(Box::new(move || {
@@ -297,6 +326,7 @@ impl Recorder {
             results.mark_synced(self.syncing.results);
         }
         self.sink.errors.journal.mark_synced(self.syncing.errors);
+        self.durable_ceiling = self.syncing_ceiling;
         Ok(())
     }
 
@@ -321,8 +351,11 @@ impl Recorder {
         state
     }
 
-    /// Makes everything durable and leaves the files as the next run expects them.
-    pub fn finish(mut self) -> io::Result<()> {
+    /// Makes everything durable and leaves the files as the next run expects them. `at_risk` is
+    /// what may have been charged without an answer, where somebody keeps accounts of it.
+    pub fn finish(mut self, at_risk: Option<Usd>) -> io::Result<()> {
+        self.spent.at_risk = at_risk.unwrap_or(self.spent.at_risk);
+        self.spent.ceiling = None;
         self.append()?;
         self.finish_sync()?;
         self.begin_sync(Some(Ended::Orderly))?;

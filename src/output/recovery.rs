@@ -16,6 +16,7 @@ use super::lock::Lock;
 use super::recorder::{ErrorLog, Sink};
 use crate::words::human::{count, thousands};
 use crate::words::item::ItemId;
+use crate::words::money::Usd;
 use crate::words::record::ErrorStatus;
 
 /// What to do with an output that exists.
@@ -176,6 +177,9 @@ pub struct Opened {
     pub sink: Sink,
     pub finished: Finished,
     pub spent_before: Spent,
+    /// Requests that may have been on their way when an earlier run was killed, and whose cost
+    /// nobody accounted for.
+    pub unaccounted: u64,
     /// What the user should know about the files as they were found.
     pub notes: Vec<String>,
 }
@@ -267,6 +271,7 @@ fn fresh(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         sink: Sink::new(paths.clone(), results, ErrorLog::fresh(errors), lock),
         finished: Finished::default(),
         spent_before: Spent::default(),
+        unaccounted: 0,
         notes: Vec::new(),
     })
 }
@@ -313,15 +318,45 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         .expect("standard output is not resumed");
     let results = reopen(path, &paths.torn, &mut notes)?;
     let known = known_results(request, state.as_ref(), &results, &mut notes).map_err(at(path))?;
+    let spent_before = spent_before(state.as_ref(), &known);
+    let unaccounted = state
+        .as_ref()
+        .filter(|state| !state.clean && state.spent.ceiling.is_none())
+        .map_or(0, |state| state.in_flight);
     let errors = reopen(&paths.errors, &paths.torn, &mut notes)?;
-    let mut finished = known;
+    let mut finished = known.finished;
     let errors = take_up_errors(request, errors, &mut finished)?;
     Ok(Opened {
         sink: Sink::new(paths.clone(), Some(results), errors, lock),
         finished,
-        spent_before: state.map(|state| state.spent).unwrap_or_default(),
+        spent_before,
+        unaccounted,
         notes,
     })
+}
+
+/// Returns what earlier runs spent: as the checkpoint says, with the rows behind it. Rows alone
+/// know nothing of attempts that failed.
+fn spent_before(state: Option<&State>, known: &Known) -> Spent {
+    let Some(state) = state else {
+        return Spent {
+            cost: known.cost,
+            ..Spent::default()
+        };
+    };
+    let cost = match known.behind_checkpoint {
+        true => state.spent.cost + known.cost,
+        false => state.spent.cost.max(known.cost),
+    };
+    let spent = Spent {
+        cost,
+        ..state.spent
+    };
+    if state.clean {
+        spent
+    } else {
+        spent.after_a_kill()
+    }
 }
 
 /// Opens a file for appending and mends its end, or creates it.
@@ -343,6 +378,15 @@ fn reopen(path: &Path, torn: &Path, notes: &mut Vec<String>) -> Result<Journal, 
     Ok(journal)
 }
 
+/// What the results file and its checkpoint tell.
+struct Known {
+    finished: Finished,
+    /// Costs of the rows that were read.
+    cost: Usd,
+    /// Only rows behind the checkpoint were read.
+    behind_checkpoint: bool,
+}
+
 /// Finds out which items have results: from the checkpoint and the rows after it, else from all
 /// rows.
 fn known_results(
@@ -350,26 +394,28 @@ fn known_results(
     state: Option<&State>,
     results: &Journal,
     notes: &mut Vec<String>,
-) -> io::Result<Finished> {
+) -> io::Result<Known> {
     let mut finished = Finished::default();
-    let mut from = 0;
+    let (mut from, mut cost, mut behind_checkpoint) = (0, Usd::ZERO, false);
     if let Some(state) = state.filter(|state| is_true_of(state, request, results))
         && let Some(positions) = state.finished()
     {
         finished.positions = positions;
         from = state.results_bytes;
+        behind_checkpoint = true;
     }
     // A row's own position counts only where the checkpoint vouches for the input.
     let positions_hold = from > 0;
     let mut damaged = Vec::new();
     results.scan(from, |line| {
-        match line
-            .head
-            .map(|head| (head.index.filter(|_| positions_hold), head.id))
-        {
-            Some((Some(index), _)) => drop(finished.positions.insert(index)),
-            Some((None, id)) => drop(finished.unplaced.insert(id.fingerprint())),
-            None => damaged.push(line.number + 1),
+        let Some(head) = line.head else {
+            damaged.push(line.number + 1);
+            return Ok(());
+        };
+        cost += head.cost.unwrap_or_default();
+        match head.index.filter(|_| positions_hold) {
+            Some(index) => drop(finished.positions.insert(index)),
+            None => drop(finished.unplaced.insert(head.id.fingerprint())),
         }
         Ok(())
     })?;
@@ -386,7 +432,11 @@ fn known_results(
             },
         ));
     }
-    Ok(finished)
+    Ok(Known {
+        finished,
+        cost,
+        behind_checkpoint,
+    })
 }
 
 /// Tells whether a checkpoint speaks of this input and of this very results file.

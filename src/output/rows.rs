@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::words::item::ItemId;
+use crate::words::money::Usd;
 use crate::words::record::{ErrorStatus, Outcome, Record};
 use crate::words::tokens::Usage;
 use crate::words::verdict::{Answer, Failure, FailureKind};
@@ -38,8 +39,8 @@ struct NativeRow<'a> {
     finish_reason: Option<&'a str>,
     model: Option<&'a str>,
     usage: Option<Usage>,
-    /// No price table is known to this version: unknown, which is not zero.
-    cost_usd: Option<f64>,
+    /// `null` where it is not known, which is not zero.
+    cost_usd: Option<Box<RawValue>>,
     attempts: u32,
     latency_ms: u64,
     metadata: Option<&'a RawValue>,
@@ -68,6 +69,11 @@ struct ErrorRow<'a> {
     index: u64,
     status: ErrorStatus,
     error: ErrorObject<'a>,
+    /// What an answer that cannot be used cost all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_usd: Option<Box<RawValue>>,
     attempts: u32,
     metadata: Option<&'a RawValue>,
     /// The answer that was paid for: as received where it is JSON, else as text.
@@ -131,9 +137,9 @@ fn native_row<'a>(
         refusal: answer.refusal.as_deref(),
         tool_calls: answer.tool_calls.as_deref(),
         finish_reason: answer.finish_reason.as_deref(),
-        model: answer.model.as_deref(),
+        model: answer.model.as_deref().or(Some(&record.model)),
         usage: answer.usage,
-        cost_usd: None,
+        cost_usd: record.bill.charge.known().map(Usd::to_json),
         attempts: record.attempts,
         latency_ms: record.latency.as_millis() as u64,
         metadata: record.metadata.as_deref(),
@@ -176,6 +182,8 @@ fn error_row<'a>(
             code: failure.code.as_deref(),
             retryable: failure.kind.retryable(),
         },
+        usage: record.bill.usage,
+        cost_usd: record.bill.charge.known().map(Usd::to_json),
         attempts: record.attempts,
         metadata: record.metadata.as_deref(),
         response: kept.map(one_line),
@@ -216,6 +224,8 @@ pub struct RowHead {
     pub index: Option<u64>,
     /// `None` for a result.
     pub error: Option<ErrorStatus>,
+    /// Known in the native form only.
+    pub cost: Option<Usd>,
 }
 
 /// Reads a row's head; `None` where the line is no row of ours.
@@ -229,6 +239,8 @@ pub fn read_head(line: &[u8]) -> Option<RowHead> {
         index: Option<u64>,
         #[serde(borrow)]
         status: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        cost_usd: Option<&'a RawValue>,
     }
     let head: Head<'_> = serde_json::from_slice(line).ok()?;
     let error = match head.status.as_deref() {
@@ -247,6 +259,7 @@ pub fn read_head(line: &[u8]) -> Option<RowHead> {
         id: id.as_ref().into(),
         index: head.index,
         error,
+        cost: head.cost_usd.and_then(|raw| Usd::parse(raw.get()).ok()),
     })
 }
 
@@ -255,6 +268,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::words::price::{Bill, Charge};
     use crate::words::tokens::Tokens;
 
     fn ok_record(body: &'static str) -> Record {
@@ -264,6 +278,11 @@ mod tests {
             metadata: RawValue::from_string(r#"{"customer":42}"#.into()).ok(),
             attempts: 1,
             latency: Duration::from_millis(812),
+            model: "m".into(),
+            bill: Bill {
+                usage: None,
+                charge: Charge::Known(Usd::parse("0.00003585").unwrap()),
+            },
             outcome: Outcome::Ok {
                 answer: Answer {
                     content: Some("billing".into()),
@@ -312,7 +331,7 @@ mod tests {
     fn a_native_row_reads_as_the_contract_says() {
         assert_eq!(
             line(&ok_record(r#"{"x": 1.10}"#), Format::Native, false),
-            r#"{"id":"t-1","index":7,"status":"ok","content":"billing","finish_reason":"stop","model":"m-1","usage":{"prompt_tokens":231,"completion_tokens":2,"total_tokens":233},"cost_usd":null,"attempts":1,"latency_ms":812,"metadata":{"customer":42},"response":{"x": 1.10}}"#
+            r#"{"id":"t-1","index":7,"status":"ok","content":"billing","finish_reason":"stop","model":"m-1","usage":{"prompt_tokens":231,"completion_tokens":2,"total_tokens":233},"cost_usd":0.00003585,"attempts":1,"latency_ms":812,"metadata":{"customer":42},"response":{"x": 1.10}}"#
         );
     }
 
@@ -340,7 +359,7 @@ mod tests {
     fn an_error_row_keeps_the_answer_whatever_it_is() {
         assert_eq!(
             line(&error_record(Some(b"<html>\n")), Format::Openai, false),
-            r#"{"id":"t-1","index":7,"status":"invalid","error":{"kind":"malformed","message":"no choices","http_status":200,"code":null,"retryable":true},"attempts":1,"metadata":{"customer":42},"response":"<html>\n"}"#
+            r#"{"id":"t-1","index":7,"status":"invalid","error":{"kind":"malformed","message":"no choices","http_status":200,"code":null,"retryable":true},"cost_usd":0.00003585,"attempts":1,"metadata":{"customer":42},"response":"<html>\n"}"#
         );
         assert!(
             line(&error_record(Some(b"\xff")), Format::Native, false)
@@ -356,6 +375,8 @@ mod tests {
             id: "t-1".into(),
             index,
             error,
+            // Rows of the other form do not say.
+            cost: index.and_then(|_| Usd::parse("0.00003585").ok()),
         };
         let read = |text: String| read_head(text.as_bytes());
         assert_eq!(

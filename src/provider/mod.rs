@@ -27,6 +27,9 @@ pub trait Provider: Send + Sync {
     /// Returns the request that asks for this item.
     fn request(&self, item: &Item) -> Request;
 
+    /// Returns the name under which the endpoint takes a limit on an answer's tokens.
+    fn output_limit_field(&self, model: &str) -> &'static str;
+
     /// Decides what came back. The only place where status codes and bodies get a meaning.
     fn verdict(&self, exchange: &Exchange) -> Verdict;
 

@@ -80,14 +80,6 @@ impl OpenAi {
         &self.url
     }
 
-    /// Returns the name under which this endpoint takes a limit on the answer's tokens.
-    pub fn output_limit_field(&self, model: &str) -> &'static str {
-        match self.preset.output_limit {
-            OutputLimit::ByModel if is_reasoning_model(model) => MAX_COMPLETION_TOKENS,
-            _ => MAX_TOKENS,
-        }
-    }
-
     /// Takes a cost out that nobody promised to be in dollars.
     fn believed(&self, usage: Usage) -> Usage {
         Usage {
@@ -116,6 +108,18 @@ impl Provider for OpenAi {
             url: self.url.clone(),
             headers: self.headers.clone(),
             body,
+        }
+    }
+
+    fn output_limit_field(&self, model: &str) -> &'static str {
+        match self.preset.output_limit {
+            OutputLimit::MaxTokens => MAX_TOKENS,
+            // Reasoning models refuse the older name; where it is unknown what is understood,
+            // the model's name says more than the address.
+            OutputLimit::ByModel | OutputLimit::AsWritten if is_reasoning_model(model) => {
+                MAX_COMPLETION_TOKENS
+            }
+            OutputLimit::ByModel | OutputLimit::AsWritten => MAX_TOKENS,
         }
     }
 
@@ -208,6 +212,7 @@ mod tests {
 
     use super::*;
     use crate::words::item::ItemId;
+    use crate::words::price::Service;
 
     fn item(model: &str, body: &'static str) -> Item {
         Item {
@@ -220,7 +225,10 @@ mod tests {
             metadata: None,
             prompt_tokens: None,
             max_output: None,
+            choices: 1,
+            service: Service::Standard,
             expects_json: false,
+            tariff: None,
         }
     }
 
@@ -357,6 +365,8 @@ mod tests {
             "max_tokens"
         );
         assert_eq!(endpoint("mistral").output_limit_field("o3"), "max_tokens");
-        assert_eq!(endpoint("generic").output_limit_field("o3"), "max_tokens");
+        let generic = OpenAi::new(Preset::GENERIC, "http://127.0.0.1/v1", None).unwrap();
+        assert_eq!(generic.output_limit_field("o3"), "max_completion_tokens");
+        assert_eq!(generic.output_limit_field("llama"), "max_tokens");
     }
 }

@@ -17,6 +17,9 @@ const MAX_WORDS: u64 = 200_000;
 /// What a JSON answer counts: a cut one is shorter in proportion.
 const JSON_TOKENS: u64 = 12;
 
+/// No filler word is longer, its blank included.
+const WORD_BYTES: usize = 7;
+
 /// The snapshot that every model seems to be.
 const SNAPSHOT: &str = "-2026-01-01";
 
@@ -45,6 +48,18 @@ fn tag(echo: u64) -> String {
 pub(super) struct Length {
     pub(super) median: u64,
     pub(super) spread: f64,
+    /// What each choice costs before its first visible token.
+    pub(super) reasoning: u64,
+    /// The longest choice, reasoning included.
+    pub(super) most: u64,
+}
+
+impl Length {
+    fn draw(self, rng: &mut Rng) -> u64 {
+        let wished = chance::log_normal(rng, self.median as f64, self.spread);
+        // The cast saturates, and a draw below one still brings the tag.
+        (wished.round() as u64).clamp(1, MAX_WORDS)
+    }
 }
 
 /// What an answer leaves out.
@@ -57,46 +72,73 @@ pub(super) enum Form {
     Filtered,
 }
 
-/// A response body and what it costs.
-pub(super) struct Answer {
-    pub(super) body: Vec<u8>,
-    pub(super) completion_tokens: u64,
+/// What an answer uses, as the provider counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) prompt: u64,
+    /// The part of the prompt that was at hand from an earlier request.
+    pub(super) cached: u64,
+    /// Reasoning included.
+    pub(super) completion: u64,
+    pub(super) reasoning: u64,
 }
 
-/// Writes the response to a question. `serial` makes its id; `created` is in Unix seconds.
-pub(super) fn compose(
-    question: &Question,
-    length: Length,
+/// An answer that is decided but not yet written, so that it can be counted before it is awaited.
+pub(super) struct Draft {
     form: Form,
-    serial: u64,
-    created: u64,
-) -> Answer {
-    let choices: Vec<Choice> = match form {
-        Form::WithoutChoices => Vec::new(),
-        _ => (0..question.choices)
-            .map(|index| Choice::draw(question, length, index))
-            .collect(),
-    };
-    let completion_tokens = match form {
-        Form::Filtered => 0,
-        _ => choices.iter().map(|choice| choice.tokens).sum(),
-    };
-    let mut body = Vec::with_capacity(capacity(&choices));
-    write_head(&mut body, question, serial, created);
-    write_choices(&mut body, &choices, form);
-    if form != Form::WithoutUsage {
-        write_usage(&mut body, question.prompt_tokens, completion_tokens);
-    }
-    body.extend_from_slice(b",\"service_tier\":\"default\",\"system_fingerprint\":null}");
-    Answer {
-        body,
-        completion_tokens,
-    }
+    choices: Vec<Choice>,
+    usage: Usage,
 }
 
-/// Guesses generously how long the body will be, so that it is written without growing.
-fn capacity(choices: &[Choice]) -> usize {
-    512 + choices.iter().map(|c| c.text.len() + 192).sum::<usize>()
+impl Draft {
+    pub(super) fn draw(question: &Question, length: Length, form: Form) -> Draft {
+        let choices: Vec<Choice> = match form {
+            Form::WithoutChoices => Vec::new(),
+            _ => (0..question.choices)
+                .map(|index| Choice::draw(question, length, index))
+                .collect(),
+        };
+        let mut usage = Usage {
+            prompt: question.prompt_tokens,
+            ..Usage::default()
+        };
+        if form != Form::Filtered {
+            usage.reasoning = choices.iter().map(|choice| choice.reasoning).sum();
+            usage.completion = choices.iter().map(Choice::tokens).sum();
+        }
+        Draft {
+            form,
+            choices,
+            usage,
+        }
+    }
+
+    /// Makes it known that half of the prompt was at hand from an earlier request.
+    pub(super) fn find_prompt_cached(&mut self) {
+        self.usage.cached = self.usage.prompt / 2;
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// Writes the response to the question. `serial` makes its id; `created` is in Unix seconds.
+    pub(super) fn write(self, question: &Question, serial: u64, created: u64) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.capacity());
+        write_head(&mut body, question, serial, created);
+        write_choices(&mut body, question, self.choices, self.form);
+        if self.form != Form::WithoutUsage {
+            write_usage(&mut body, self.usage);
+        }
+        body.extend_from_slice(b",\"service_tier\":\"default\",\"system_fingerprint\":null}");
+        body
+    }
+
+    /// Guesses generously how long the body will be, so that it is written without growing.
+    fn capacity(&self) -> usize {
+        let texts = self.choices.iter().map(|c| c.visible as usize * WORD_BYTES);
+        512 + texts.map(|text| text + 256).sum::<usize>()
+    }
 }
 
 /// Appends formatted text.
@@ -117,25 +159,31 @@ fn write_head(body: &mut Vec<u8>, question: &Question, serial: u64, created: u64
     serde_json::to_writer(&mut *body, &model).expect("a string is always JSON");
 }
 
-fn write_choices(body: &mut Vec<u8>, choices: &[Choice], form: Form) {
+fn write_choices(body: &mut Vec<u8>, question: &Question, choices: Vec<Choice>, form: Form) {
     body.extend_from_slice(b",\"choices\":[");
-    for (index, choice) in choices.iter().enumerate() {
+    for (index, choice) in choices.into_iter().enumerate() {
         if index > 0 {
             body.push(b',');
         }
-        choice.write(body, index, form);
+        choice.write(body, question, index, form);
     }
     body.push(b']');
 }
 
-fn write_usage(body: &mut Vec<u8>, prompt: u64, completion: u64) {
+fn write_usage(body: &mut Vec<u8>, usage: Usage) {
+    let Usage {
+        prompt,
+        cached,
+        completion,
+        reasoning,
+    } = usage;
     let total = prompt + completion;
     put!(
         body,
         ",\"usage\":{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion},\
          \"total_tokens\":{total},\
-         \"prompt_tokens_details\":{{\"cached_tokens\":0,\"audio_tokens\":0}},\
-         \"completion_tokens_details\":{{\"reasoning_tokens\":0,\"audio_tokens\":0,\
+         \"prompt_tokens_details\":{{\"cached_tokens\":{cached},\"audio_tokens\":0}},\
+         \"completion_tokens_details\":{{\"reasoning_tokens\":{reasoning},\"audio_tokens\":0,\
          \"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}}}"
     );
 }
@@ -160,42 +208,44 @@ fn dated(model: &str) -> bool {
     })
 }
 
-/// One of the answers to a question.
+/// One of the answers to a question, before its words are chosen.
 struct Choice {
-    text: String,
-    tokens: u64,
+    /// Stands where the draw of the length left it: the words are drawn from what follows.
+    rng: Rng,
+    reasoning: u64,
+    visible: u64,
     cut: bool,
 }
 
 impl Choice {
     fn draw(question: &Question, length: Length, index: u64) -> Choice {
         let mut rng = Rng::with_seed(question.digest.wrapping_add(index));
-        if question.json {
-            return Choice::json(question, &mut rng);
-        }
-        let wished = chance::log_normal(&mut rng, length.median as f64, length.spread);
-        // The cast saturates, and a draw below one still brings the tag.
-        let wished = (wished.round() as u64).clamp(1, MAX_WORDS);
-        let tokens = wished.min(question.max_tokens.unwrap_or(u64::MAX));
+        let wished = if question.json {
+            JSON_TOKENS
+        } else {
+            length.draw(&mut rng)
+        };
+        let limit = question.max_tokens.unwrap_or(length.most).min(length.most);
+        // The limit is one for both, and reasoning comes first: it may leave nothing to see.
+        let reasoning = length.reasoning.min(limit);
+        let visible = wished.min(limit - reasoning);
         Choice {
-            text: words(question.echo, tokens, &mut rng),
-            tokens,
-            cut: tokens < wished,
+            rng,
+            reasoning,
+            visible,
+            cut: visible < wished,
         }
     }
 
-    fn json(question: &Question, rng: &mut Rng) -> Choice {
-        let label = LABELS[rng.usize(..LABELS.len())];
-        let mut text = format!(
-            "{{\"echo\":\"{}\",\"label\":\"{label}\"}}",
-            tag(question.echo)
-        );
-        let tokens = JSON_TOKENS.min(question.max_tokens.unwrap_or(u64::MAX));
-        text.truncate(text.len() * tokens as usize / JSON_TOKENS as usize);
-        Choice {
-            text,
-            tokens,
-            cut: tokens < JSON_TOKENS,
+    fn tokens(&self) -> u64 {
+        self.reasoning + self.visible
+    }
+
+    fn text(&mut self, question: &Question) -> String {
+        if question.json {
+            json(question.echo, self.visible, &mut self.rng)
+        } else {
+            words(question.echo, self.visible, &mut self.rng)
         }
     }
 
@@ -203,7 +253,7 @@ impl Choice {
         if self.cut { "length" } else { "stop" }
     }
 
-    fn write(&self, body: &mut Vec<u8>, index: usize, form: Form) {
+    fn write(mut self, body: &mut Vec<u8>, question: &Question, index: usize, form: Form) {
         put!(
             body,
             "{{\"index\":{index},\"message\":{{\"role\":\"assistant\""
@@ -213,7 +263,8 @@ impl Choice {
             return;
         }
         body.extend_from_slice(b",\"content\":");
-        serde_json::to_writer(&mut *body, &self.text).expect("a string is always JSON");
+        let text = self.text(question);
+        serde_json::to_writer(&mut *body, &text).expect("a string is always JSON");
         put!(
             body,
             ",\"refusal\":null,\"annotations\":[]}},\"logprobs\":null,\"finish_reason\":\"{}\"}}",
@@ -222,10 +273,21 @@ impl Choice {
     }
 }
 
+/// Returns a JSON object, as much of it as these tokens hold.
+fn json(echo: u64, tokens: u64, rng: &mut Rng) -> String {
+    let label = LABELS[rng.usize(..LABELS.len())];
+    let mut text = format!("{{\"echo\":\"{}\",\"label\":\"{label}\"}}", tag(echo));
+    text.truncate(text.len() * tokens as usize / JSON_TOKENS as usize);
+    text
+}
+
 /// Returns the tag and filler, this many words in all.
 fn words(echo: u64, count: u64, rng: &mut Rng) -> String {
+    if count == 0 {
+        return String::new();
+    }
     let mut text = tag(echo);
-    text.reserve(7 * count as usize);
+    text.reserve(WORD_BYTES * count as usize);
     for _ in 1..count {
         text.push(' ');
         text.push_str(WORDS[rng.usize(..WORDS.len())]);
@@ -241,6 +303,8 @@ mod tests {
     const LENGTH: Length = Length {
         median: 40,
         spread: 0.5,
+        reasoning: 0,
+        most: 16_384,
     };
 
     fn ask(extra: Value) -> Value {
@@ -248,6 +312,19 @@ mod tests {
     }
 
     fn answer(extra: Value, form: Form) -> Value {
+        serde_json::from_slice(&written(extra, LENGTH, form)).unwrap()
+    }
+
+    /// Asks a model that reasons first, for this long.
+    fn reasoned(reasoning: u64, extra: Value) -> Value {
+        let length = Length {
+            reasoning,
+            ..LENGTH
+        };
+        serde_json::from_slice(&written(extra, length, Form::Whole)).unwrap()
+    }
+
+    fn written(extra: Value, length: Length, form: Form) -> Vec<u8> {
         let mut request = json!({
             "model": "gpt-4o-mini",
             "messages": [{ "role": "user", "content": "Why is the sky blue?" }],
@@ -256,8 +333,7 @@ mod tests {
         request.as_object_mut().unwrap().extend(extra);
         let body = request.to_string();
         let question = Question::read(body.as_bytes()).unwrap();
-        let answer = compose(&question, LENGTH, form, 3, 1_800_000_000);
-        serde_json::from_slice(&answer.body).unwrap()
+        Draft::draw(&question, length, form).write(&question, 3, 1_800_000_000)
     }
 
     fn content(answer: &Value) -> &str {
@@ -276,6 +352,28 @@ mod tests {
     #[test]
     fn echo_tag_stays_the_same_across_versions() {
         assert_eq!(echo_tag(""), "sim:2d06800538d394c2");
+    }
+
+    #[test]
+    fn answers_stay_the_same_across_versions() {
+        let forms = [
+            Form::Whole,
+            Form::WithoutUsage,
+            Form::WithoutChoices,
+            Form::Filtered,
+        ];
+        let asks = [
+            json!({}),
+            json!({ "n": 3, "max_tokens": 30 }),
+            json!({ "response_format": { "type": "json_object" } }),
+            json!({ "response_format": { "type": "json_object" }, "max_tokens": 7 }),
+        ];
+        let mut hash = 0;
+        for (ask, form) in asks.iter().flat_map(|ask| forms.map(|form| (ask, form))) {
+            let bytes = written(ask.clone(), LENGTH, form);
+            hash = xxhash_rust::xxh3::xxh3_64_with_seed(&bytes, hash);
+        }
+        assert_eq!(format!("{hash:016x}"), "ca5d7e6d04af7756");
     }
 
     #[test]
@@ -298,6 +396,44 @@ mod tests {
             let answer = ask(json!({ key: 3 }));
             assert_eq!(content(&answer).split(' ').count(), 3);
             assert_eq!(answer["choices"][0]["finish_reason"], "length");
+        }
+    }
+
+    #[test]
+    fn answer_is_no_longer_than_its_model_allows() {
+        let length = Length { most: 5, ..LENGTH };
+        for extra in [json!({}), json!({ "max_tokens": 1000 })] {
+            let bytes = written(extra, length, Form::Whole);
+            let answer: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(content(&answer).split(' ').count(), 5);
+            assert_eq!(answer["usage"]["completion_tokens"], 5);
+            assert_eq!(answer["choices"][0]["finish_reason"], "length");
+        }
+    }
+
+    #[test]
+    fn reasoning_is_counted_but_not_shown() {
+        let (plain, reasoned) = (ask(json!({ "n": 2 })), reasoned(100, json!({ "n": 2 })));
+        assert_eq!(plain["choices"], reasoned["choices"]);
+        let tokens = |answer: &Value| answer["usage"]["completion_tokens"].as_u64().unwrap();
+        assert_eq!(tokens(&reasoned), tokens(&plain) + 200);
+        let details = &reasoned["usage"]["completion_tokens_details"];
+        assert_eq!(details["reasoning_tokens"], 200);
+    }
+
+    #[test]
+    fn reasoning_comes_first_under_one_limit() {
+        let some = reasoned(10, json!({ "max_tokens": 12 }));
+        assert_eq!(content(&some).split(' ').count(), 2);
+        assert_eq!(some["usage"]["completion_tokens"], 12);
+        for format in ["text", "json_object"] {
+            let extra = json!({ "max_tokens": 8, "response_format": { "type": format } });
+            let none = reasoned(10, extra);
+            assert_eq!(content(&none), "");
+            assert_eq!(none["choices"][0]["finish_reason"], "length");
+            assert_eq!(none["usage"]["completion_tokens"], 8);
+            let details = &none["usage"]["completion_tokens_details"];
+            assert_eq!(details["reasoning_tokens"], 8);
         }
     }
 

@@ -12,11 +12,12 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::answer::{self, Answer, Form, Length};
+use super::answer::{Draft, Form, Length};
 use super::chance;
 use super::connection::ResetSwitch;
 use super::faults::Fault;
 use super::limits::{Limits, Standing, Throttle, Unit};
+use super::price::PicoDollars;
 use super::question::Question;
 use super::refusal::{self, Refusal};
 use super::reply::{self, HangUp, Payload};
@@ -54,6 +55,15 @@ struct Fate {
     latency: Duration,
     /// Chooses between the two faces that some faults have.
     coin: bool,
+    /// Whether half of the prompt is at hand from an earlier request.
+    cached: bool,
+}
+
+/// What a request that was let in gets in the end.
+enum Outcome {
+    Refused(Response<Payload>),
+    /// An answer was made at this cost. A fault may still spoil it.
+    Charged(Draft, PicoDollars),
 }
 
 impl Endpoint {
@@ -63,6 +73,8 @@ impl Endpoint {
             length: Length {
                 median: settings.output_tokens,
                 spread: settings.output_spread,
+                reasoning: settings.reasoning,
+                most: settings.max_output,
             },
             latency_spread: chance::spread(median, settings.latency_p99.as_secs_f64()),
             limits: Limits::new(settings.rpm, settings.tpm, settings.burst, Instant::now()),
@@ -227,16 +239,25 @@ impl Endpoint {
             Some(Fault::Overloaded) => return Ok(Refusal::overloaded().into_response()),
             _ => {}
         }
+        // An answer is made, and charged, even if no one waits for it to the end.
+        let outcome = self.decide(question, &fate);
         if !fate.latency.is_zero() {
             tokio::time::sleep(fate.latency.saturating_sub(TIMER_LAG)).await;
         }
+        let (draft, cost) = match outcome {
+            Outcome::Refused(response) => return Ok(response),
+            Outcome::Charged(draft, cost) => (draft, cost),
+        };
         match fate.fault {
             Some(Fault::Reset) => {
                 switch.throw();
                 Err(HangUp)
             }
             Some(Fault::Stall) => std::future::pending().await,
-            fault => Ok(self.answer(question, fault, fate.coin, serial)),
+            fault => {
+                let body = draft.write(question, serial, unix_seconds());
+                Ok(self.deliver(body, cost, fault))
+            }
         }
     }
 
@@ -261,40 +282,49 @@ impl Endpoint {
             fault,
             coin,
             latency: Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX),
+            cached: rng.f64() < self.settings.cached,
         }
     }
 
-    /// Writes the response, spoiled as the fault wants it.
-    fn answer(
-        &self,
-        question: &Question,
-        fault: Option<Fault>,
-        coin: bool,
-        serial: u64,
-    ) -> Response<Payload> {
-        match fault {
-            Some(Fault::ServerError) => return Refusal::server_error().into_response(),
-            Some(Fault::Html) if coin => return reply::page(StatusCode::BAD_GATEWAY),
-            Some(Fault::Html) => return reply::page(StatusCode::OK),
-            Some(Fault::ContentFilter) if coin => return refusal::filtered_prompt(),
-            _ => {}
-        }
-        let form = match fault {
+    /// Decides what a request gets in the end, and charges the answer if it is one.
+    fn decide(&self, question: &Question, fate: &Fate) -> Outcome {
+        let form = match fate.fault {
+            Some(Fault::ServerError) => {
+                return Outcome::Refused(Refusal::server_error().into_response());
+            }
+            Some(Fault::Html) if fate.coin => {
+                return Outcome::Refused(reply::page(StatusCode::BAD_GATEWAY));
+            }
+            Some(Fault::ContentFilter) if fate.coin => {
+                return Outcome::Refused(refusal::filtered_prompt());
+            }
             Some(Fault::NoUsage) => Form::WithoutUsage,
             Some(Fault::EmptyChoices) => Form::WithoutChoices,
             Some(Fault::ContentFilter) => Form::Filtered,
             _ => Form::Whole,
         };
-        let answer = answer::compose(question, self.length, form, serial, unix_seconds());
-        self.stats
-            .charged(question.prompt_tokens, answer.completion_tokens);
-        self.deliver(answer, fault)
+        let mut draft = Draft::draw(question, self.length, form);
+        if fate.cached {
+            draft.find_prompt_cached();
+        }
+        let cost = self.settings.prices.cost(&question.model, draft.usage());
+        self.stats.charged(draft.usage(), cost);
+        Outcome::Charged(draft, cost)
     }
 
-    fn deliver(&self, answer: Answer, fault: Option<Fault>) -> Response<Payload> {
-        let mut body = answer.body;
+    /// Sends an answer, spoiled as the fault wants it.
+    fn deliver(
+        &self,
+        mut body: Vec<u8>,
+        cost: PicoDollars,
+        fault: Option<Fault>,
+    ) -> Response<Payload> {
+        if fault == Some(Fault::Truncated) {
+            return reply::cut_json(body);
+        }
+        self.stats.delivered(cost);
         match fault {
-            Some(Fault::Truncated) => return reply::cut_json(body),
+            Some(Fault::Html) => return reply::page(StatusCode::OK),
             Some(Fault::BadJson) => body.truncate(body.len() / 2),
             None | Some(Fault::NoUsage) => self.stats.answered(),
             _ => {}

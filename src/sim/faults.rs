@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::settings::{SpecError, pairs};
+use super::settings::{self, SpecError, pairs};
 
 /// Rates are typed by people: a sum of tenths may miss 1 by a few bits.
 const ROUNDING: f64 = 1e-9;
@@ -125,16 +125,7 @@ impl Faults {
 
     /// Sets one rate from a spec such as `500=0.01`.
     pub(super) fn absorb(&mut self, fault: Fault, value: &str) -> Result<(), SpecError> {
-        let rate = value
-            .parse()
-            .ok()
-            .filter(|rate| (0.0..=1.0).contains(rate))
-            .ok_or_else(|| {
-                SpecError(format!(
-                    "`{fault}={value}`: `{value}` is not a rate from 0 to 1"
-                ))
-            })?;
-        self.rates[fault as usize] = rate;
+        self.rates[fault as usize] = settings::rate(fault.name(), value)?;
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 //!
 //! It serves first steps without a key, rehearsals of a run, and the tests of the whole program.
 //! It promises that the same seed and the same request bodies bring the same faults, and that an
-//! answer depends on its question alone. It must not know any codec of ours: a mock that shares
+//! answer depends on its question alone. It charges as the harshest provider would, and its books
+//! are exact, so that a client's sums can be held against them. It must not know any codec of ours: a mock that shares
 //! our code shares our misunderstandings.
 
 mod answer;
@@ -11,6 +12,7 @@ mod connection;
 mod endpoint;
 mod faults;
 mod limits;
+mod price;
 mod question;
 mod refusal;
 mod reply;
@@ -32,6 +34,7 @@ use tokio::task::JoinSet;
 
 pub use answer::echo_tag;
 pub use faults::{Fault, Faults};
+pub use price::{PicoDollars, Price, Prices};
 pub use settings::{SimSettings, SpecError};
 pub use stats::{Counts, Stats};
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::faults::{Fault, Faults};
+use super::price::Prices;
 use super::span;
 
 /// The default 99th percentile of the latency, in medians.
@@ -13,8 +14,16 @@ const P99_MEDIANS: u32 = 4;
 /// The longest answer anyone can ask for by median, in tokens.
 const MAX_OUTPUT_TOKENS: u64 = 100_000;
 
+/// The largest output limit and the longest reasoning, in tokens: more than any model has.
+const MAX_LIMIT: u64 = 1_000_000;
+
+/// The widest spread: at 5, one answer in six is 148 times the median or longer.
+const MAX_SPREAD: f64 = 5.0;
+
 /// The keys of a spec that are not fault names.
-const KEYS: &str = "seed, latency, latency-p99, rpm, tpm, max-in-flight, output-tokens";
+const KEYS: &str = "seed, latency, latency-p99, rpm, tpm, max-in-flight, output-tokens, \
+    output-spread, max-output, reasoning, price-in, price-out, price-cached, price.MODEL.in, \
+    price.MODEL.out, price.MODEL.cached, cached";
 
 /// Everything that shapes the simulator's behavior.
 #[derive(Clone, PartialEq)]
@@ -38,6 +47,14 @@ pub struct SimSettings {
     pub output_tokens: u64,
     /// Spread of the answer's length: the standard deviation of its logarithm.
     pub output_spread: f64,
+    /// The longest answer of any model, in tokens, whatever the request allows.
+    pub max_output: u64,
+    /// Hidden tokens that each choice costs beside its visible ones.
+    pub reasoning: u64,
+    /// Share of requests of whose prompt half was at hand from an earlier one.
+    pub cached: f64,
+    /// What answers cost; without prices they are free.
+    pub prices: Prices,
     pub faults: Faults,
     /// The only bearer key that is let in; without it every caller is.
     pub api_key: Option<String>,
@@ -58,6 +75,10 @@ impl Default for SimSettings {
             max_in_flight: None,
             output_tokens: 40,
             output_spread: 0.5,
+            max_output: 16_384,
+            reasoning: 0,
+            cached: 0.0,
+            prices: Prices::default(),
             faults: Faults::default(),
             api_key: None,
             models: Vec::new(),
@@ -78,6 +99,10 @@ impl fmt::Debug for SimSettings {
             .field("max_in_flight", &self.max_in_flight)
             .field("output_tokens", &self.output_tokens)
             .field("output_spread", &self.output_spread)
+            .field("max_output", &self.max_output)
+            .field("reasoning", &self.reasoning)
+            .field("cached", &self.cached)
+            .field("prices", &self.prices)
             .field("faults", &self.faults)
             .field("api_key", &self.api_key.as_ref().map(|_| "(redacted)"))
             .field("models", &self.models)
@@ -104,6 +129,7 @@ impl FromStr for SimSettings {
     fn from_str(spec: &str) -> Result<SimSettings, SpecError> {
         let mut settings = SimSettings::default();
         let mut latency_p99 = None;
+        let mut prices = Vec::new();
         for (key, value) in pairs(spec)? {
             match key {
                 "seed" => settings.seed = number(key, value, 0, u64::MAX)?,
@@ -115,9 +141,15 @@ impl FromStr for SimSettings {
                 "output-tokens" => {
                     settings.output_tokens = number(key, value, 1, MAX_OUTPUT_TOKENS)?
                 }
+                "output-spread" => settings.output_spread = spread(key, value)?,
+                "max-output" => settings.max_output = number(key, value, 1, MAX_LIMIT)?,
+                "reasoning" => settings.reasoning = number(key, value, 0, MAX_LIMIT)?,
+                "cached" => settings.cached = rate(key, value)?,
+                _ if key.starts_with("price") => prices.push((key, value)),
                 _ => settings.faults.absorb(fault(key)?, value)?,
             }
         }
+        settings.prices = Prices::read(&prices)?;
         settings.latency_p99 = latency_p99.unwrap_or(settings.latency.saturating_mul(P99_MEDIANS));
         settings.check()?;
         Ok(settings)
@@ -167,6 +199,30 @@ where
         })
 }
 
+fn spread(key: &str, value: &str) -> Result<f64, SpecError> {
+    value
+        .parse()
+        .ok()
+        .filter(|spread| (0.0..=MAX_SPREAD).contains(spread))
+        .ok_or_else(|| {
+            SpecError(format!(
+                "`{key}={value}`: `{value}` is not a number from 0 to {MAX_SPREAD}"
+            ))
+        })
+}
+
+pub(super) fn rate(key: &str, value: &str) -> Result<f64, SpecError> {
+    value
+        .parse()
+        .ok()
+        .filter(|rate| (0.0..=1.0).contains(rate))
+        .ok_or_else(|| {
+            SpecError(format!(
+                "`{key}={value}`: `{value}` is not a rate from 0 to 1"
+            ))
+        })
+}
+
 fn duration(key: &str, value: &str) -> Result<Duration, SpecError> {
     span::read(value).ok_or_else(|| {
         SpecError(format!(
@@ -176,17 +232,20 @@ fn duration(key: &str, value: &str) -> Result<Duration, SpecError> {
 }
 
 fn fault(key: &str) -> Result<Fault, SpecError> {
-    Fault::named(key).ok_or_else(|| {
-        SpecError(format!(
-            "unknown key `{key}`; known keys: {KEYS}; known faults: {}",
-            Fault::names()
-        ))
-    })
+    Fault::named(key).ok_or_else(|| unknown_key(key))
+}
+
+pub(super) fn unknown_key(key: &str) -> SpecError {
+    SpecError(format!(
+        "unknown key `{key}`; known keys: {KEYS}; known faults: {}",
+        Fault::names()
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::Price;
 
     fn settings(spec: &str) -> SimSettings {
         spec.parse().unwrap()
@@ -204,7 +263,19 @@ mod tests {
     #[test]
     fn spec_sets_every_key() {
         let spec = "seed=7,latency=50ms,latency-p99=2s,rpm=600,tpm=90000,max-in-flight=8,\
-                    output-tokens=12,503=0.1,no-usage=0.2";
+                    output-tokens=12,output-spread=1.25,max-output=900,reasoning=64,\
+                    price-in=0.15,price-out=0.6,price-cached=0.075,price.a.b.in=3,price.a.b.out=9,\
+                    cached=0.25,503=0.1,no-usage=0.2";
+        let general = Price {
+            input: 150_000,
+            output: 600_000,
+            cached: 75_000,
+        };
+        let own = Price {
+            input: 3_000_000,
+            output: 9_000_000,
+            cached: 3_000_000,
+        };
         let expected = SimSettings {
             seed: 7,
             latency: Duration::from_millis(50),
@@ -213,6 +284,14 @@ mod tests {
             tpm: Some(90_000),
             max_in_flight: Some(8),
             output_tokens: 12,
+            output_spread: 1.25,
+            max_output: 900,
+            reasoning: 64,
+            cached: 0.25,
+            prices: Prices {
+                general: Some(general),
+                models: [("a.b".to_owned(), own)].into(),
+            },
             faults: Faults::default()
                 .with(Fault::Overloaded, 0.1)
                 .with(Fault::NoUsage, 0.2),
@@ -239,6 +318,19 @@ mod tests {
             error("max-in-flight=0"),
             "`max-in-flight=0`: `0` is not a whole number from 1 to 4294967295"
         );
+        for spread in ["-0.1", "5.1", "NaN", "inf", "wide"] {
+            assert_eq!(
+                error(&format!("output-spread={spread}")),
+                format!("`output-spread={spread}`: `{spread}` is not a number from 0 to 5")
+            );
+        }
+        assert!(error("max-output=0").contains("from 1 to 1000000"));
+        assert!(error("reasoning=-1").contains("from 0 to 1000000"));
+        assert_eq!(
+            error("cached=NaN"),
+            "`cached=NaN`: `NaN` is not a rate from 0 to 1"
+        );
+        assert!(error("price-in=free,price-out=1").starts_with("`price-in=free`: `free` is not"));
         assert_eq!(error("rpm"), "`rpm` is not of the form key=value");
         assert_eq!(error("rpm=1,rpm=2"), "`rpm` is given twice");
         assert!(error("500=1.5").contains("`1.5` is not a rate"));

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+use super::answer::Usage;
 use super::faults::Fault;
+use super::price::PicoDollars;
 
-/// The live counters. Each is exact; together they are not one moment's picture.
+/// The live counters. Each is exact; together they are not one moment's picture, but the books
+/// among them are.
 #[derive(Debug, Default)]
 pub struct Stats {
     connections: AtomicU64,
@@ -21,8 +25,18 @@ pub struct Stats {
     faults: [AtomicU64; Fault::ALL.len()],
     in_flight: AtomicU32,
     peak_in_flight: AtomicU32,
-    prompt_tokens: AtomicU64,
-    completion_tokens: AtomicU64,
+    books: Mutex<Books>,
+}
+
+/// What was made and charged. Behind one lock, so that the tokens are those of the charges.
+#[derive(Debug, Default)]
+struct Books {
+    answers: u64,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    charged: PicoDollars,
+    /// The part of the charges whose answer went out whole.
+    delivered: PicoDollars,
 }
 
 /// A copy of the counters; the body of `GET /sim/stats`.
@@ -50,16 +64,26 @@ pub struct Counts {
     pub in_flight: u32,
     /// The most chat requests that were served at a time.
     pub peak_in_flight: u32,
-    /// Prompt tokens of every answer that was made, even if it did not arrive whole.
+    /// Prompt tokens of every answer that was made, even if it did not arrive, or not whole.
     pub prompt_tokens: u64,
     /// Completion tokens of the same answers.
     pub completion_tokens: u64,
+    /// How many answers these are. Each one was charged, when its request was let in.
+    pub charged_answers: u64,
+    /// What they cost.
+    pub charged_picodollars: PicoDollars,
+    /// The same in dollars, as decimal text.
+    pub charged_usd: String,
+    /// The part of it whose answer did not go out whole, or has not yet: the connection was
+    /// reset, stalled or cut, or the client left.
+    pub charged_undelivered_picodollars: PicoDollars,
 }
 
 impl Stats {
     /// Copies the counters.
     pub fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let books = self.books();
         Counts {
             connections: read(&self.connections),
             requests: read(&self.requests),
@@ -74,8 +98,12 @@ impl Stats {
                 .into(),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             peak_in_flight: self.peak_in_flight.load(Ordering::Relaxed),
-            prompt_tokens: read(&self.prompt_tokens),
-            completion_tokens: read(&self.completion_tokens),
+            prompt_tokens: books.prompt_tokens,
+            completion_tokens: books.completion_tokens,
+            charged_answers: books.answers,
+            charged_picodollars: books.charged,
+            charged_usd: books.charged.usd(),
+            charged_undelivered_picodollars: books.charged - books.delivered,
         }
     }
 
@@ -111,9 +139,22 @@ impl Stats {
         add(&self.faults[fault as usize], 1);
     }
 
-    pub(super) fn charged(&self, prompt: u64, completion: u64) {
-        add(&self.prompt_tokens, prompt);
-        add(&self.completion_tokens, completion);
+    /// Charges an answer, which is not delivered by that.
+    pub(super) fn charged(&self, usage: Usage, cost: PicoDollars) {
+        let mut books = self.books();
+        books.answers += 1;
+        books.prompt_tokens += usage.prompt;
+        books.completion_tokens += usage.completion;
+        books.charged += cost;
+    }
+
+    /// Notes that what was charged at this cost went out whole.
+    pub(super) fn delivered(&self, cost: PicoDollars) {
+        self.books().delivered += cost;
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a chat request in; it counts itself out when dropped.
@@ -166,5 +207,40 @@ mod tests {
         let counts = stats.counts();
         assert_eq!(counts.faults["bad-json"], 1);
         assert_eq!(counts.faults["429"], 0);
+    }
+
+    #[test]
+    fn sums_of_charges_are_exact() {
+        let stats = Stats::default();
+        let usage = Usage {
+            prompt: 1,
+            ..Usage::default()
+        };
+        // A tenth of a dollar and one pico-dollar: in floating point, neither is exact.
+        let cost = PicoDollars(100_000_000_001);
+        for _ in 0..100_000 {
+            stats.charged(usage, cost);
+        }
+        let counts = stats.counts();
+        assert_eq!(counts.charged_answers, 100_000);
+        assert_eq!(counts.prompt_tokens, 100_000);
+        assert_eq!(
+            counts.charged_picodollars,
+            PicoDollars(10_000_000_000_100_000)
+        );
+        assert_eq!(counts.charged_usd, "10000.0000001");
+    }
+
+    #[test]
+    fn money_is_text_that_no_reader_rounds() {
+        let stats = Stats::default();
+        let cost = PicoDollars(u128::from(u64::MAX) * 10);
+        stats.charged(Usage::default(), cost);
+        stats.charged(Usage::default(), PicoDollars(1));
+        stats.delivered(cost);
+        let shown = serde_json::to_value(stats.counts()).unwrap();
+        assert_eq!(shown["charged_picodollars"], "184467440737095516151");
+        assert_eq!(shown["charged_usd"], "184467440.737095516151");
+        assert_eq!(shown["charged_undelivered_picodollars"], "1");
     }
 }

@@ -1,11 +1,13 @@
 //! What a run tells its listeners, and the gauges that they may read between events.
 
 use std::any::Any;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::item::ItemId;
+use super::money::Usd;
+use super::price::Bill;
 use super::record::Record;
 use super::verdict::Failure;
 
@@ -20,13 +22,22 @@ pub enum Event {
         id: ItemId,
         failure: Failure,
         delay: Duration,
-        /// It may have been charged although no answer arrived.
-        may_be_charged: bool,
+        /// What the attempt used and cost all the same.
+        bill: Bill,
     },
     /// The route pushed back; the item keeps its attempts.
     Throttled { id: ItemId, failure: Failure },
     /// All requests wait.
     Paused { wait: Duration, failure: Failure },
+    /// So much of the budget is spent that the user should know; items that have not started go
+    /// to the other model from now on, if there is one.
+    BudgetLow {
+        spent: Usd,
+        limit: Usd,
+        downgrade: Option<Arc<str>>,
+    },
+    /// A request waits until more of the budget may be used.
+    CeilingWanted,
     /// The run will start nothing new because every later request would fail the same way.
     Halted(Failure),
 }

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::money::Usd;
+
 /// Writes a count with thousands separators: `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -25,6 +27,27 @@ pub fn duration(time: Duration) -> String {
         60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
     }
+}
+
+/// Writes an amount of money: cents where it is large, else with at least three digits that
+/// count: `$1,204.30`, `$1.1168`, `$0.0000358`.
+pub fn usd(amount: Usd) -> String {
+    let picodollars = amount.picodollars();
+    let decimals = match picodollars {
+        0 => 2,
+        100_000_000_000_000.. => 2,
+        10_000_000_000.. => 4,
+        small => 14 - small.ilog10() as usize,
+    }
+    .min(12);
+    let unit = 10u128.pow(12 - decimals as u32);
+    let rounded = picodollars.saturating_add(unit / 2) / unit;
+    let (whole, part) = (
+        rounded / 10u128.pow(decimals as u32),
+        rounded % 10u128.pow(decimals as u32),
+    );
+    let whole = thousands(u64::try_from(whole).unwrap_or(u64::MAX));
+    format!("${whole}.{part:0decimals$}")
 }
 
 /// Writes a count with its noun: `1 item`, `2 items`.
@@ -65,6 +88,21 @@ mod tests {
         assert_eq!(thousands(1234567), "1,234,567");
         assert_eq!(count(1, "item"), "1 item");
         assert_eq!(count(2000, "item"), "2,000 items");
+    }
+
+    #[test]
+    fn money_has_as_many_decimals_as_it_needs() {
+        for (amount, shown) in [
+            ("0", "$0.00"),
+            ("1204.3", "$1,204.30"),
+            ("1.11678", "$1.1168"),
+            ("0.05", "$0.0500"),
+            ("0.00003585", "$0.0000359"),
+            ("0.000000000001", "$0.000000000001"),
+            ("999.999", "$1,000.00"),
+        ] {
+            assert_eq!(usd(Usd::parse(amount).unwrap()), shown, "{amount}");
+        }
     }
 
     #[test]

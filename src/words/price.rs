@@ -2,6 +2,8 @@
 //!
 //! A price that is not known is no price at all, never zero: whoever has no [`Price`] has no cost.
 
+use std::sync::Arc;
+
 use super::money::{Rate, Usd};
 use super::tokens::{Tokens, Usage};
 
@@ -163,6 +165,51 @@ impl Price {
     /// reasoned about.
     pub fn most(&self, prompt: Tokens, output: Tokens, service: Service) -> Option<Usd> {
         Some(self.tiers(service)?.most(prompt, output))
+    }
+}
+
+/// What is known of a model's money before it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tariff {
+    pub model: Arc<str>,
+    pub price: Arc<Price>,
+    /// The longest prompt that the model takes.
+    pub max_input: Option<Tokens>,
+    /// The longest answer that the model gives.
+    pub max_output: Option<Tokens>,
+}
+
+/// What one attempt used and what it cost, as far as anybody can tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bill {
+    pub usage: Option<Usage>,
+    pub charge: Charge,
+}
+
+/// What was charged for one attempt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Charge {
+    #[default]
+    Nothing,
+    Known(Usd),
+    /// It may have been charged, and this is the most that it can be.
+    AtMost(Usd),
+    /// It was, or may have been, charged, and nobody knows how much.
+    Unpriced,
+}
+
+impl Charge {
+    /// Returns the cost that is certain.
+    pub fn known(self) -> Option<Usd> {
+        match self {
+            Charge::Known(cost) => Some(cost),
+            Charge::Nothing | Charge::AtMost(_) | Charge::Unpriced => None,
+        }
+    }
+
+    /// Tells that nobody knows what was charged, if anything.
+    pub fn is_uncertain(self) -> bool {
+        matches!(self, Charge::AtMost(_) | Charge::Unpriced)
     }
 }
 

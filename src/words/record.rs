@@ -1,5 +1,6 @@
 //! A record: the final outcome of one item in this run, on its way to a file.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::item::ItemId;
+use super::price::Bill;
 use super::verdict::{Answer, Failure};
 
 /// How an item ended.
@@ -19,6 +21,10 @@ pub struct Record {
     pub attempts: u32,
     /// Duration of the attempt that brought the answer.
     pub latency: Duration,
+    /// The model that was asked.
+    pub model: Arc<str>,
+    /// What that attempt used and cost; those before it have told theirs when they were retried.
+    pub bill: Bill,
     pub outcome: Outcome,
 }
 

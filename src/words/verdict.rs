@@ -92,6 +92,8 @@ pub enum FailureKind {
     Quota,
     /// The input line is bad.
     InvalidInput,
+    /// The run's own budget is used up.
+    Budget,
 }
 
 impl FailureKind {
@@ -113,6 +115,7 @@ impl FailureKind {
             Self::Auth => "key refused",
             Self::Quota => "quota exhausted",
             Self::InvalidInput => "bad input line",
+            Self::Budget => "budget used up",
         }
     }
 

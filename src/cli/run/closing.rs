@@ -9,8 +9,10 @@ use super::{Before, Outcome};
 use crate::cli::args::RunArgs;
 use crate::cli::progress::Style;
 use crate::cli::settings::Target;
-use crate::cli::summary::Summary;
+use crate::cli::summary::{BudgetReport, Summary};
 use crate::cli::{Exit, terminal};
+use crate::engine::budget::Budget;
+use crate::output::checkpoint::Spent;
 use crate::words::human::{count, thousands};
 use crate::words::verdict::{Failure, FailureKind};
 
@@ -21,6 +23,8 @@ pub struct Closing<'a> {
     pub outcome: &'a Outcome,
     pub total: Option<u64>,
     pub before: Before,
+    pub spent_before: Spent,
+    pub budget: Option<&'a Budget>,
 }
 
 impl Closing<'_> {
@@ -39,6 +43,11 @@ impl Closing<'_> {
             errors_before: before.errors,
             requests,
             dropped: ending.dropped,
+            spent_before: self.spent_before,
+            budget: self.budget.map(|budget| BudgetReport {
+                limit: budget.limits().limit,
+                accounts: budget.accounts(),
+            }),
             wall: started.elapsed(),
             paths: &self.job.settings.paths,
             resume: self.resume_command(exit),
@@ -131,6 +140,10 @@ impl Closing<'_> {
             FailureKind::Quota => (
                 "the provider says that the quota is used up",
                 "add credit".to_owned(),
+            ),
+            FailureKind::Budget => (
+                "the budget is used up",
+                "a larger --budget goes further".to_owned(),
             ),
             FailureKind::NotFound => (
                 "the endpoint does not know this address or model",

@@ -8,6 +8,7 @@ use anyhow::Result;
 use tokio::sync::mpsc;
 
 use super::opening::is_stdin;
+use super::purse::Tariffs;
 use crate::cli::settings::RunSettings;
 use crate::cli::validate::unreadable;
 use crate::input::{Census, Reader};
@@ -63,6 +64,7 @@ fn pass_on<R: Read>(
 ) -> std::io::Result<()> {
     let settings = &job.settings;
     let counts_tokens = settings.engine.tpm.is_some();
+    let mut tariffs = Tariffs::new(settings);
     let mut fed = Fed::default();
     let mut batch = Vec::with_capacity(BATCH);
     while settings.limit.is_none_or(|limit| fed.entries < limit)
@@ -73,8 +75,10 @@ fn pass_on<R: Read>(
             Some(FinalRow::Result) => fed.results_before += 1,
             Some(FinalRow::Error) => fed.errors_before += 1,
             None => {
-                if let (true, Entry::Item(item)) = (counts_tokens, &mut entry) {
-                    item.prompt_tokens = Some(Encoding::of(&item.model).count_chat(&item.body));
+                if let Entry::Item(item) = &mut entry {
+                    item.tariff = tariffs.of(&item.model);
+                    item.prompt_tokens =
+                        counts_tokens.then(|| Encoding::of(&item.model).count_chat(&item.body));
                 }
                 batch.push(entry);
             }

@@ -1,5 +1,6 @@
 //! The listener's thread: hears what happens, records, counts and shows it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -8,6 +9,7 @@ use tokio::sync::mpsc;
 use super::EVENT_QUEUE;
 use crate::cli::progress::Progress;
 use crate::cli::summary::Tally;
+use crate::engine::budget::Budget;
 use crate::engine::{Phase, Stop};
 use crate::output::Recorder;
 use crate::words::event::Event;
@@ -22,6 +24,7 @@ pub struct Hub {
     pub recorder: Recorder,
     pub progress: Progress,
     pub tally: Tally,
+    pub budget: Option<Arc<Budget>>,
     pub stop: Stop,
 }
 
@@ -41,7 +44,7 @@ impl Hub {
             heard[from..].iter().for_each(|event| self.hear(event));
             // After a failure, events are held until the end: what they tell is not stored.
             if failure.is_none() {
-                match self.recorder.append().and_then(|()| self.recorder.commit()) {
+                match self.write() {
                     Ok(()) => heard.drain(..).for_each(|event| self.tally.hear(&event)),
                     Err(error) => {
                         self.stop.advance(Phase::Draining);
@@ -57,19 +60,39 @@ impl Hub {
         }
         self.progress.finish();
         match failure {
-            None => (
-                self.tally,
-                self.recorder.finish().context("failed to write the output"),
-            ),
+            None => {
+                let at_risk = self.budget.map(|budget| budget.accounts().at_risk);
+                let finished = self.recorder.finish(at_risk);
+                (self.tally, finished.context("failed to write the output"))
+            }
             Some(error) => self.write_at_last(&heard, error),
         }
     }
 
     fn hear(&mut self, event: &Event) {
         self.progress.hear(event);
-        if let Event::Settled(record, _) = event {
-            self.recorder.take(record);
+        match event {
+            Event::Settled(record, _) => self.recorder.take(record),
+            Event::Retried { bill, .. } => self.recorder.take_bill(bill),
+            _ => {}
         }
+    }
+
+    /// Appends what was heard and keeps files and budget in step: what the run may spend stands
+    /// in the checkpoint before it may.
+    fn write(&mut self) -> std::io::Result<()> {
+        self.recorder.append()?;
+        let Some(budget) = &self.budget else {
+            return self.recorder.commit();
+        };
+        if let Some(ceiling) = budget.wanted_ceiling() {
+            self.recorder.raise_ceiling(ceiling);
+        }
+        self.recorder.commit()?;
+        if let Some(ceiling) = self.recorder.ceiling() {
+            budget.grant(ceiling);
+        }
+        Ok(())
     }
 
     /// Tries once more to append what could not be written, now that nothing else comes.

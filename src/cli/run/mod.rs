@@ -7,6 +7,7 @@ mod closing;
 mod feeder;
 mod hub;
 mod opening;
+mod purse;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -18,12 +19,13 @@ use tokio::sync::mpsc;
 
 use super::args::RunArgs;
 use super::descriptors;
-use super::progress::{Progress, Style};
+use super::progress::{Progress, Purse, Style};
 use super::refusal::Refusal;
 use super::settings::{RunSettings, Target, is_loopback};
 use super::signals::Signals;
 use super::summary::Tally;
 use super::{Exit, terminal};
+use crate::engine::budget::Budget;
 use crate::engine::{Ending, Engine, Stop};
 use crate::input::Census;
 use crate::output::checkpoint::InputIdentity;
@@ -39,6 +41,7 @@ use closing::Closing;
 use feeder::{Fed, Job, feed};
 use hub::Hub;
 use opening::{explain, is_stdin, look_at_input, open, place, take_census};
+use purse::{check_budget, open_budget};
 
 /// Batches read ahead of the engine's window: just enough that it never waits for the reader.
 const READ_AHEAD: usize = 2;
@@ -62,15 +65,18 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     };
     settings.engine.concurrency = (descriptors::allow(wanted * ends) / ends).max(1);
     let census = take_census(&settings)?;
+    check_budget(&settings, census.as_ref())?;
     let http = network(&settings)?;
     let style = Style::choose(args.progress, args.quiet);
+    let opened = open(&settings, census.as_ref())?;
+    let budget = open_budget(&settings, census.as_ref(), &opened);
     let Opened {
         sink,
         mut finished,
         spent_before,
         notes,
         ..
-    } = open(&settings, census.as_ref())?;
+    } = opened;
     if !args.quiet {
         notes
             .iter()
@@ -98,13 +104,21 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
             input: census.as_ref().map(identify),
             finished: census.as_ref().map(|_| finished.positions().clone()),
             spent_before,
+            ceiling: budget.as_ref().and_then(|budget| budget.wanted_ceiling()),
             in_flight: settings.engine.concurrency as u64,
             gauges: gauges.clone(),
         },
     )
     .with_context(|| format!("failed to write beside {}", settings.paths.errors.display()))?;
     let to_do = total.map(|total| total.saturating_sub(done_before));
-    let progress = Progress::new(style, args.verbose, to_do, gauges.clone());
+    if let (Some(budget), Some(ceiling)) = (&budget, recorder.ceiling()) {
+        budget.grant(ceiling);
+    }
+    let purse = Purse {
+        spent_before: spent_before.cost,
+        limit: settings.budget.as_ref().map(|budget| budget.limit),
+    };
+    let progress = Progress::new(style, args.verbose, to_do, purse, gauges.clone());
     if settings.engine.concurrency < wanted {
         progress.sink().note(&format!(
             "note: at most {} in flight, as many as `ulimit -n` allows",
@@ -120,13 +134,15 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
         finished,
         fed: Mutex::default(),
     });
-    let outcome = drive(&job, http, recorder, progress, gauges.clone())?;
+    let outcome = drive(&job, http, recorder, progress, &budget, gauges.clone())?;
     let closing = Closing {
         args,
         job: &job,
         outcome: &outcome,
         total,
         before,
+        spent_before,
+        budget: budget.as_deref(),
     };
     closing.conclude(gauges.sent.value(), started)
 }
@@ -190,6 +206,7 @@ fn drive(
     http: Http,
     recorder: Recorder,
     progress: Progress,
+    budget: &Option<Arc<Budget>>,
     gauges: Arc<Gauges>,
 ) -> Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -202,7 +219,15 @@ fn drive(
     let (entries_in, entries) = mpsc::channel(READ_AHEAD);
     let (events_in, events) = mpsc::channel(EVENT_QUEUE);
     let settings = job.settings.engine.clone();
-    let engine = Engine::new(settings, provider, http, events_in, gauges, stop.clone());
+    let engine = Engine::new(
+        settings,
+        provider,
+        http,
+        events_in,
+        gauges,
+        budget.clone(),
+        stop.clone(),
+    );
     let feeder = std::thread::spawn({
         let job = job.clone();
         move || feed(&job, &entries_in)
@@ -212,6 +237,7 @@ fn drive(
             recorder,
             progress,
             tally: Tally::default(),
+            budget: budget.clone(),
             stop,
         };
         let clock = tokio::runtime::Builder::new_current_thread()

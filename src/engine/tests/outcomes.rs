@@ -189,10 +189,10 @@ async fn only_a_request_that_went_out_may_be_charged() {
             _ => Say::Done,
         });
         let seen = scene.play().await;
-        let Event::Retried { may_be_charged, .. } = seen.events[0].1 else {
+        let Event::Retried { bill, .. } = seen.events[0].1 else {
             panic!("{:?}", seen.events[0])
         };
-        assert_eq!(may_be_charged, charged, "{say:?}");
+        assert_eq!(bill.charge.is_uncertain(), charged, "{say:?}");
     }
 }
 

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::super::budget::Budget;
 use super::super::{Ending, Engine, Phase, Settings, Stop, Transport};
 use super::script::{Ask, Reader, Say, spoken};
 
 use crate::words::event::{Event, Gauges, Hold};
 use crate::words::item::{BadLine, Entry, Item};
+use crate::words::price::Service;
 use crate::words::record::{ErrorStatus, Outcome, Record};
 use crate::words::verdict::FailureKind;
 use crate::words::wire::{Exchange, Request};
@@ -37,6 +39,7 @@ pub struct Scene {
     pub event_queue: usize,
     /// How long the listener takes over each event.
     pub listening: Duration,
+    pub budget: Option<Arc<Budget>>,
     script: Arc<Script>,
 }
 
@@ -71,7 +74,10 @@ pub fn item(index: u64) -> Item {
         metadata: None,
         prompt_tokens: None,
         max_output: None,
+        choices: 1,
+        service: Service::Standard,
         expects_json: false,
+        tariff: None,
     }
 }
 
@@ -97,6 +103,7 @@ impl Scene {
             stops: Vec::new(),
             event_queue: 64,
             listening: Duration::ZERO,
+            budget: None,
             script: Arc::new(move |ask| (latency, script(ask))),
         }
     }
@@ -162,6 +169,7 @@ impl Scene {
             Scripted(wire.clone()),
             events_in,
             Arc::new(Gauges::default()),
+            self.budget.clone(),
             stop.clone(),
         );
         let run = async { (engine.run(entries).await, start.elapsed()) };

@@ -87,6 +87,10 @@ impl Provider for Reader {
         }
     }
 
+    fn output_limit_field(&self, _: &str) -> &'static str {
+        "max_tokens"
+    }
+
     fn verdict(&self, exchange: &Exchange) -> Verdict {
         match exchange {
             Ok(reply) => of_words(reply),

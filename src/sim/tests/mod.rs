@@ -1,5 +1,7 @@
 //! Whole exchanges with the simulator, over plain sockets: what a client really sees.
 
+mod money;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -171,6 +173,27 @@ async fn answer_does_not_depend_on_the_seed() {
         first.ask("q").await.content(),
         second.ask("q").await.content()
     );
+}
+
+#[tokio::test]
+async fn spec_shapes_the_length_of_answers() {
+    let cases = [
+        ("output-tokens=70,output-spread=0", 70, 0),
+        ("output-tokens=70,output-spread=0,reasoning=30", 100, 30),
+        (
+            "output-tokens=70,output-spread=0,reasoning=30,max-output=9",
+            9,
+            9,
+        ),
+        ("output-tokens=90000,output-spread=0", 16_384, 0),
+    ];
+    for (spec, tokens, reasoning) in cases {
+        let bench = Bench::start(format!("latency=0,{spec}").parse().unwrap()).await;
+        let usage = bench.ask("q").await.json()["usage"].clone();
+        assert_eq!(usage["completion_tokens"], tokens, "{spec}");
+        let details = &usage["completion_tokens_details"];
+        assert_eq!(details["reasoning_tokens"], reasoning, "{spec}");
+    }
 }
 
 #[tokio::test]

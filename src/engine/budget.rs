@@ -1,0 +1,421 @@
+//! The budget: the worst case of every request is set aside before it goes out, so what is spent
+//! never passes the limit, whatever the answers turn out to cost.
+//!
+//! Three kinds of money count against the limit: what answers are known to have cost, what
+//! attempts without an answer may have cost, and what is set aside for requests on their way. And
+//! no more of it is used than the ceiling that was granted: whoever keeps the checkpoint writes a
+//! ceiling down before it grants it, so that a killed process cannot have spent more than the
+//! file says. This file knows no files itself.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::words::event::Event;
+use crate::words::money::Usd;
+use crate::words::price::{Charge, Tariff};
+
+/// A ceiling is raised by this part of the budget at a time: so much may seem spent after a kill.
+const SLICES: u64 = 100;
+
+/// What a run may spend.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub limit: Usd,
+    /// From here on the user is warned, and items that have not started go to `downgrade`.
+    pub warn_at: Usd,
+    pub downgrade: Option<Arc<Tariff>>,
+}
+
+/// The accounts of a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Accounts {
+    /// What answers cost, with those of earlier runs.
+    pub spent: Usd,
+    /// What may have been charged without an answer that says so, at most.
+    pub at_risk: Usd,
+    /// Set aside for requests on their way.
+    pub reserved: Usd,
+    /// Items that went to the cheaper model.
+    pub downgraded: u64,
+}
+
+impl Accounts {
+    /// Returns the most that has been spent if nothing more is asked.
+    pub fn committed(&self) -> Usd {
+        self.spent + self.at_risk + self.reserved
+    }
+}
+
+/// Keeps the accounts of a run with a budget.
+pub struct Budget {
+    limits: Limits,
+    books: Mutex<Books>,
+    /// Wakes the first in the queue when money came back or a ceiling was raised.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Books {
+    accounts: Accounts,
+    /// As far as the accounts may go by what is written down.
+    ceiling: Usd,
+    /// What the first in the queue needs the ceiling to be, once it has asked for it.
+    needed: Option<Usd>,
+    warned: bool,
+    /// How many thousandths of its worst case the dearest answer cost; above 1,000 where a
+    /// server takes no notice of limits.
+    strain: u64,
+}
+
+/// Why nothing can be set aside for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exhausted {
+    /// What the request can cost.
+    pub needed: Usd,
+    /// What is left of the budget.
+    pub left: Usd,
+}
+
+/// What a request was let through with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// Its own worst case is set aside.
+    Whole,
+    /// Only so much that its answer must be limited.
+    Tight,
+}
+
+/// The chance to set money aside.
+enum Try {
+    Taken(Usd, Fit),
+    /// The ceiling must be raised first, which nobody has asked for yet.
+    Above,
+    /// Requests on their way, or a ceiling that was asked for, must be waited for.
+    Busy,
+}
+
+impl Budget {
+    /// Opens the accounts with what earlier runs of the same output spent.
+    pub fn open(limits: Limits, spent: Usd, at_risk: Usd) -> Arc<Self> {
+        let accounts = Accounts {
+            spent,
+            at_risk,
+            ..Accounts::default()
+        };
+        let books = Books {
+            accounts,
+            strain: 1000,
+            ..Books::default()
+        };
+        Arc::new(Budget {
+            limits,
+            books: Mutex::new(books),
+            changed: Notify::new(),
+        })
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub fn accounts(&self) -> Accounts {
+        self.books().accounts
+    }
+
+    /// Returns the ceiling that should be written down next, if the present one is nearly
+    /// reached.
+    pub fn wanted_ceiling(&self) -> Option<Usd> {
+        let books = self.books();
+        let slice = self.limits.limit.share(1, SLICES);
+        let soon = books.accounts.committed() + slice.share(1, 2);
+        let wanted = soon.max(books.needed.unwrap_or_default());
+        let wanted = wanted.min(self.limits.limit);
+        (wanted > books.ceiling).then(|| (wanted + slice).min(self.limits.limit))
+    }
+
+    /// Lets the accounts go up to a ceiling that is written down.
+    pub fn grant(&self, ceiling: Usd) {
+        let mut books = self.books();
+        if ceiling > books.ceiling {
+            books.ceiling = ceiling;
+            books.needed = None;
+            drop(books);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Returns the model that an item which has not started goes to, if it goes elsewhere now.
+    pub fn downgrade(&self, model: &str) -> Option<Arc<Tariff>> {
+        let other = self.limits.downgrade.as_ref()?;
+        let mut books = self.books();
+        let low = books.accounts.spent + books.accounts.at_risk >= self.limits.warn_at;
+        (low && *other.model != *model).then(|| {
+            books.accounts.downgraded += 1;
+            other.clone()
+        })
+    }
+
+    /// Tells once that the warning's level is reached, and how much is spent.
+    pub fn take_warning(&self) -> Option<Usd> {
+        let mut books = self.books();
+        let spent = books.accounts.spent + books.accounts.at_risk;
+        let now = !books.warned && spent >= self.limits.warn_at;
+        books.warned |= now;
+        now.then_some(spent)
+    }
+
+    /// Sets a request's worst case aside; waits for requests on their way to give back what they
+    /// do not need, and for the ceiling. Only the first in the queue may wait here.
+    ///
+    /// Where `worst` does not fit at the moment, `tight` is tried: the most that the request can
+    /// cost if its answer is limited.
+    pub async fn reserve(
+        self: &Arc<Self>,
+        worst: Usd,
+        tight: Option<Usd>,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<(Reservation, Fit), Exhausted> {
+        loop {
+            let changed = self.changed.notified();
+            match self.attempt(worst, tight)? {
+                Try::Taken(amount, fit) => {
+                    let reservation = Reservation {
+                        budget: self.clone(),
+                        amount,
+                        state: State::Unused,
+                    };
+                    return Ok((reservation, fit));
+                }
+                Try::Above => {
+                    // Wakes whoever writes ceilings down. If nobody listens, the run is ending.
+                    let _ = events.send(Event::CeilingWanted).await;
+                }
+                Try::Busy => {}
+            }
+            changed.await;
+        }
+    }
+
+    fn attempt(&self, worst: Usd, tight: Option<Usd>) -> Result<Try, Exhausted> {
+        let mut books = self.books();
+        let committed = books.accounts.committed();
+        let strained = |amount: Usd| amount.share(books.strain, 1000);
+        let choices = [(strained(worst), Fit::Whole)]
+            .into_iter()
+            .chain(tight.map(|amount| (strained(amount), Fit::Tight)));
+        let fitting = choices
+            .clone()
+            .find(|(amount, _)| committed + *amount <= self.limits.limit);
+        let Some((amount, fit)) = fitting else {
+            if books.accounts.reserved > Usd::ZERO {
+                return Ok(Try::Busy);
+            }
+            let needed = choices.map(|(amount, _)| amount).min();
+            return Err(Exhausted {
+                needed: needed.unwrap_or_default(),
+                left: self.limits.limit.less(committed),
+            });
+        };
+        if committed + amount > books.ceiling {
+            let first = books.needed.is_none();
+            books.needed = Some(committed + amount);
+            return Ok(if first { Try::Above } else { Try::Busy });
+        }
+        books.accounts.reserved += amount;
+        Ok(Try::Taken(amount, fit))
+    }
+
+    fn settle(&self, reserved: Usd, charge: Charge) {
+        let mut books = self.books();
+        let accounts = &mut books.accounts;
+        accounts.reserved = accounts.reserved.less(reserved);
+        match charge {
+            Charge::Nothing => {}
+            Charge::Known(cost) => accounts.spent += cost,
+            Charge::AtMost(cost) => accounts.at_risk += cost,
+            Charge::Unpriced => accounts.at_risk += reserved,
+        }
+        if let Charge::Known(cost) = charge
+            && cost > reserved
+        {
+            let strain = cost.picodollars().saturating_mul(books.strain.into())
+                / reserved.picodollars().max(1);
+            books.strain = u64::try_from(strain + 1).unwrap_or(u64::MAX);
+        }
+        drop(books);
+        self.changed.notify_one();
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books
+            .lock()
+            .expect("no code panics while it holds this lock")
+    }
+}
+
+/// Money that is set aside for one request.
+pub struct Reservation {
+    budget: Arc<Budget>,
+    amount: Usd,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unused,
+    Sent,
+    Settled,
+}
+
+impl Reservation {
+    /// Notes that the request goes out: from here on it may be charged.
+    pub fn sent(mut self) -> Self {
+        self.state = State::Sent;
+        self
+    }
+
+    /// Books what the request came to and gives the rest back.
+    pub fn settle(mut self, charge: Charge) {
+        self.state = State::Settled;
+        self.budget.settle(self.amount, charge);
+    }
+}
+
+/// A request that is dropped on its way may have been charged in full.
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        match self.state {
+            State::Unused => self.budget.settle(self.amount, Charge::Nothing),
+            State::Sent => self.budget.settle(self.amount, Charge::Unpriced),
+            State::Settled => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usd(text: &str) -> Usd {
+        Usd::parse(text).unwrap()
+    }
+
+    fn limits(limit: &str) -> Limits {
+        Limits {
+            limit: usd(limit),
+            warn_at: usd(limit).share(80, 100),
+            downgrade: None,
+        }
+    }
+
+    fn budget(limit: &str) -> Arc<Budget> {
+        let budget = Budget::open(limits(limit), Usd::ZERO, Usd::ZERO);
+        budget.grant(usd(limit));
+        budget
+    }
+
+    fn take(budget: &Arc<Budget>, amount: &str) -> Option<Reservation> {
+        match budget.attempt(usd(amount), None) {
+            Ok(Try::Taken(amount, _)) => Some(Reservation {
+                budget: budget.clone(),
+                amount,
+                state: State::Sent,
+            }),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_is_set_aside_never_passes_the_limit() {
+        let budget = budget("1");
+        let first = take(&budget, "0.6").unwrap();
+        assert!(take(&budget, "0.6").is_none());
+        first.settle(Charge::Known(usd("0.1")));
+        let second = take(&budget, "0.6").unwrap();
+        assert_eq!(budget.accounts().committed(), usd("0.7"));
+        second.settle(Charge::Nothing);
+        assert_eq!(budget.accounts().committed(), usd("0.1"));
+    }
+
+    #[test]
+    fn an_attempt_that_may_have_been_charged_stays_on_the_books() {
+        let budget = budget("1");
+        drop(take(&budget, "0.3").unwrap());
+        take(&budget, "0.3")
+            .unwrap()
+            .settle(Charge::AtMost(usd("0.2")));
+        assert_eq!(budget.accounts().at_risk, usd("0.5"));
+        assert!(take(&budget, "0.6").is_none());
+    }
+
+    #[test]
+    fn a_request_that_never_went_out_costs_nothing() {
+        let budget = budget("1");
+        let mut unused = take(&budget, "0.3").unwrap();
+        unused.state = State::Unused;
+        drop(unused);
+        assert_eq!(budget.accounts(), Accounts::default());
+    }
+
+    #[test]
+    fn with_nothing_on_its_way_and_no_room_the_budget_is_exhausted() {
+        let budget = budget("1");
+        take(&budget, "0.9")
+            .unwrap()
+            .settle(Charge::Known(usd("0.9")));
+        let exhausted = budget.attempt(usd("0.5"), Some(usd("0.2")));
+        assert_eq!(
+            exhausted.err(),
+            Some(Exhausted {
+                needed: usd("0.2"),
+                left: usd("0.1")
+            })
+        );
+    }
+
+    #[test]
+    fn a_limited_answer_fits_where_a_whole_one_does_not() {
+        let budget = budget("1");
+        let held = take(&budget, "0.9").unwrap();
+        let tight = budget.attempt(usd("0.5"), Some(usd("0.1"))).unwrap();
+        assert!(matches!(tight, Try::Taken(_, Fit::Tight)));
+        drop(held);
+    }
+
+    #[test]
+    fn nothing_is_used_above_the_ceiling_that_is_written_down() {
+        let budget = Budget::open(limits("10"), Usd::ZERO, Usd::ZERO);
+        assert!(take(&budget, "0.01").is_none());
+        let ceiling = budget.wanted_ceiling().unwrap();
+        assert_eq!(ceiling, usd("0.15"));
+        budget.grant(ceiling);
+        assert_eq!(budget.wanted_ceiling(), None);
+        take(&budget, "0.01")
+            .unwrap()
+            .settle(Charge::Known(usd("0.01")));
+        assert!(take(&budget, "5").is_none());
+        assert_eq!(budget.wanted_ceiling(), Some(usd("5.11")));
+        budget.grant(usd("5.11"));
+        assert!(take(&budget, "5").is_some());
+    }
+
+    #[test]
+    fn a_server_that_ignores_limits_is_reckoned_with() {
+        let budget = budget("10");
+        take(&budget, "1").unwrap().settle(Charge::Known(usd("3")));
+        let next = take(&budget, "1").unwrap();
+        assert!(next.amount >= usd("3"), "{:?}", next.amount);
+    }
+
+    #[test]
+    fn the_warning_comes_once() {
+        let budget = budget("1");
+        assert_eq!(budget.take_warning(), None);
+        take(&budget, "0.8")
+            .unwrap()
+            .settle(Charge::Known(usd("0.8")));
+        assert_eq!(budget.take_warning(), Some(usd("0.8")));
+        assert_eq!(budget.take_warning(), None);
+    }
+}
