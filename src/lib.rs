@@ -13,19 +13,22 @@
 //! | [`schema`] | whether an answer is the JSON that was asked for |
 //! | [`tokenizer`] | tokens counted before anything is sent |
 //! | [`estimate`] | what a file will cost and how long it will take, before it is asked |
+//! | [`prices`] | what models cost: a table, files of the user's, and the search in them |
 //! | [`sim`] | a made-up endpoint with limits and faults; shares no code with the others |
 //! | [`words`] | the plain data that all of them speak |
 //!
 //! Who may know whom: `cli` knows every room and is the only one that connects them. `engine`
 //! knows `provider`'s questions and `transport`'s one send, and no file, flag, terminal or
-//! provider's name. `provider`, `schema`, `tokenizer` and `words` are pure: no network, no files. `output` and
-//! `input` know only `words`. `sim` knows nobody.
+//! provider's name. `provider`, `schema`, `tokenizer` and `words` are pure: no network, no files;
+//! `prices` is too, but for the one file that it is given. `output`, `input` and `prices` know
+//! only `words`. `sim` knows nobody.
 
 pub mod cli;
 pub mod engine;
 pub mod estimate;
 pub mod input;
 pub mod output;
+pub mod prices;
 pub mod provider;
 pub mod schema;
 pub mod sim;

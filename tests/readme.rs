@@ -24,7 +24,12 @@ fn the_readme_shows_the_help_as_it_is() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let readme = std::fs::read_to_string(path).expect("there is a README.md");
     let blocks = help_blocks(&readme);
-    for command in ["run --help", "validate --help", "simulate --help"] {
+    for command in [
+        "run --help",
+        "validate --help",
+        "models --help",
+        "simulate --help",
+    ] {
         assert!(
             blocks.iter().any(|(shown, _)| *shown == command),
             "README.md has no block for `llmbatch {command}`"

@@ -23,6 +23,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Check a file as `run` would, and list every bad line
     Validate(ValidateArgs),
+    /// List what models cost, and how much they take in
+    Models(ModelsArgs),
     /// Serve a made-up model on this machine, with limits and faults
     Simulate(SimulateArgs),
 }
@@ -188,14 +190,6 @@ pub struct ShapeArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct PriceArgs {
-    #[arg(long, requires = "price_out", allow_hyphen_values = true)]
-    pub price_in: Option<String>,
-    #[arg(long, requires = "price_in", allow_hyphen_values = true)]
-    pub price_out: Option<String>,
-}
-
-#[derive(Debug, Args)]
 pub struct ValidateArgs {
     /// JSONL file of items, or - for standard input
     pub input: PathBuf,
@@ -204,6 +198,46 @@ pub struct ValidateArgs {
     pub shape: ShapeArgs,
 
     /// Print the findings as JSON on standard output
+    #[arg(long, help_heading = "Reporting")]
+    pub json: bool,
+}
+
+/// What tokens cost; the same for every command that asks a model.
+#[derive(Debug, Default, Args)]
+pub struct PriceArgs {
+    /// Prices from a file, before the built-in ones (llmbatch's own layout, or LiteLLM's JSON)
+    #[arg(long, value_name = "FILE", help_heading = "Prices")]
+    pub prices: Option<PathBuf>,
+    /// USD per 1M prompt tokens, for every model of the run
+    #[arg(
+        long,
+        value_name = "USD",
+        requires = "price_out",
+        allow_hyphen_values = true,
+        help_heading = "Prices"
+    )]
+    pub price_in: Option<String>,
+    /// USD per 1M tokens of answers, for every model of the run
+    #[arg(
+        long,
+        value_name = "USD",
+        requires = "price_in",
+        allow_hyphen_values = true,
+        help_heading = "Prices"
+    )]
+    pub price_out: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    /// Only models whose name or provider holds this, in any case
+    pub pattern: Option<String>,
+
+    /// Prices from a file, before the built-in ones (llmbatch's own layout, or LiteLLM's JSON)
+    #[arg(long, value_name = "FILE", help_heading = "Prices")]
+    pub prices: Option<PathBuf>,
+
+    /// Print a JSON object, which --prices reads again
     #[arg(long, help_heading = "Reporting")]
     pub json: bool,
 }
@@ -249,4 +283,36 @@ pub enum ProgressArg {
     Log,
     Json,
     None,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Probe {
+        #[command(flatten)]
+        prices: PriceArgs,
+    }
+
+    fn parse(args: &str) -> Result<PriceArgs, String> {
+        let args = std::iter::once("probe").chain(args.split_whitespace());
+        let probe = Probe::try_parse_from(args).map_err(|error| error.to_string())?;
+        Ok(probe.prices)
+    }
+
+    #[test]
+    fn a_price_for_prompts_needs_one_for_answers() {
+        for (one, other) in [("--price-in", "--price-out"), ("--price-out", "--price-in")] {
+            let error = parse(&format!("{one} 1")).unwrap_err();
+            assert!(error.contains(other), "{error}");
+            assert!(parse(&format!("{one} 1 {other} 2")).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_negative_price_is_no_unknown_flag() {
+        let prices = parse("--price-in -1 --price-out 2").unwrap();
+        assert_eq!(prices.price_in.as_deref(), Some("-1"));
+    }
 }

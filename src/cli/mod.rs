@@ -4,6 +4,7 @@
 
 mod args;
 mod descriptors;
+mod models;
 mod pricing;
 mod progress;
 mod refusal;
@@ -71,6 +72,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Validate(args) => validate::validate(&args),
+        Command::Models(args) => models::models(&args),
         Command::Simulate(args) => simulate::simulate(&args),
     };
     outcome.unwrap_or_else(|error| report(&error)).code().into()

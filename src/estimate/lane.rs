@@ -6,7 +6,7 @@ use super::Model;
 use super::load::{Load, Sums};
 use crate::tokenizer::Chat;
 use crate::words::item::Item;
-use crate::words::price::{Price, Service};
+use crate::words::price::Price;
 use crate::words::tokens::Tokens;
 
 /// Places that are listed; more are only counted.
@@ -59,10 +59,10 @@ impl Lane {
         self.exact += u64::from(model.counter.is_exact(chat));
         let bound = item.max_output.or_else(|| {
             let most = model.max_output?;
-            Some(Tokens(most.0.saturating_mul(choices(item))))
+            Some(Tokens(most.0.saturating_mul(item.choices)))
         });
         let said = standing.said.map(|said| {
-            let all = Tokens(said.0.saturating_mul(choices(item)));
+            let all = Tokens(said.0.saturating_mul(item.choices));
             bound.map_or(all, |bound| all.min(bound))
         });
         let sums = Sums {
@@ -73,7 +73,7 @@ impl Lane {
             said: said.unwrap_or_default(),
         };
         let above = model.price.as_ref().and_then(|price| tier(price, prompt));
-        let service = service(item);
+        let service = item.service;
         self.all.add(service, above, sums);
         if standing.is_settled {
             self.settled.add(service, above, sums);
@@ -121,14 +121,6 @@ fn tier(price: &Price, prompt: Tokens) -> Option<Tokens> {
         .map(|(border, _)| *border)
         .filter(|border| prompt > *border)
         .max()
-}
-
-fn choices(_item: &Item) -> u64 {
-    1
-}
-
-fn service(_item: &Item) -> Service {
-    Service::Standard
 }
 
 /// Line numbers: all counted, the first ones kept.

@@ -145,6 +145,18 @@ impl Price {
         }
     }
 
+    /// Returns a price that is the same however a request is served.
+    pub fn at_every_service(input: Rate, output: Rate) -> Self {
+        let simple = Self::simple(input, output);
+        let tiers = Some(simple.standard.clone());
+        Price {
+            batch: tiers.clone(),
+            flex: tiers.clone(),
+            priority: tiers,
+            ..simple
+        }
+    }
+
     /// Returns the prices of a kind of service, if they are known.
     pub fn tiers(&self, service: Service) -> Option<&Tiers> {
         match service {

@@ -7,7 +7,7 @@ use crate::estimate::{Asked, Job, Model, count};
 use crate::tokenizer::Counter;
 use crate::words::item::Item;
 use crate::words::money::Rate;
-use crate::words::price::{Price, Tiers};
+use crate::words::price::{Price, Service, Tiers};
 
 fn model(name: &Arc<str>) -> Model {
     let rate = |text| Rate::per_million(text).unwrap();
@@ -36,7 +36,10 @@ fn asked(number: u64, name: &str) -> Asked {
         metadata: None,
         prompt_tokens: None,
         max_output: None,
+        choices: 1,
+        service: Service::Standard,
         expects_json: false,
+        tariff: None,
     };
     Asked {
         item,
