@@ -100,8 +100,8 @@ impl Lane {
         self.settled.merge(&other.settled);
         self.repeated.merge(&other.repeated);
         self.exact += other.exact;
-        self.too_long.merge(other.too_long);
-        self.tight.merge(other.tight);
+        self.too_long.merge(&other.too_long);
+        self.tight.merge(&other.tight);
     }
 }
 
@@ -143,9 +143,10 @@ impl Places {
         }
     }
 
-    fn merge(&mut self, other: Places) {
+    /// Takes other places in.
+    pub fn merge(&mut self, other: &Places) {
         self.count += other.count;
-        other.first.into_iter().for_each(|line| self.keep(line));
+        other.lines().for_each(|line| self.keep(line));
     }
 
     /// Returns the first line numbers, ascending.
@@ -168,7 +169,7 @@ mod tests {
         (1..=60)
             .filter(|line| line % 2 == 1)
             .for_each(|line| other.add(line));
-        one.merge(other);
+        one.merge(&other);
         assert_eq!(one.count, 60);
         assert_eq!(
             one.lines().collect::<Vec<_>>(),
