@@ -12,6 +12,7 @@
 //! | [`transport`] | the one door to the network |
 //! | [`schema`] | whether an answer is the JSON that was asked for |
 //! | [`tokenizer`] | tokens counted before anything is sent |
+//! | [`estimate`] | what a file will cost and how long it will take, before it is asked |
 //! | [`prices`] | what models cost: a table, files of the user's, and the search in them |
 //! | [`sim`] | a made-up endpoint with limits and faults; shares no code with the others |
 //! | [`words`] | the plain data that all of them speak |
@@ -24,6 +25,7 @@
 
 pub mod cli;
 pub mod engine;
+pub mod estimate;
 pub mod input;
 pub mod output;
 pub mod prices;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -23,6 +23,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Check a file as `run` would, and list every bad line
     Validate(ValidateArgs),
+    /// Say what a file will cost and how long it will take, before it is asked
+    Estimate(Box<EstimateArgs>),
     /// List what models cost, and how much they take in
     Models(ModelsArgs),
     /// Serve a made-up model on this machine, with limits and faults
@@ -156,6 +158,80 @@ pub struct RunArgs {
     /// Also tell of every retry and every push-back
     #[arg(short, long, help_heading = "Reporting")]
     pub verbose: bool,
+}
+
+/// The flags of `run`, so that a command line serves for both, and what to learn of answers.
+#[derive(Debug, Args)]
+pub struct EstimateArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    /// Set other models beside it: names, or all-PROVIDER, e.g. all-openai
+    #[arg(
+        long,
+        value_name = "MODELS",
+        value_delimiter = ',',
+        help_heading = "Estimate"
+    )]
+    pub compare: Vec<String>,
+    /// Tokens of an answer, where you know them
+    #[arg(long, value_name = "N", help_heading = "Estimate")]
+    pub output_tokens: Option<u64>,
+    /// Really ask N random items and learn from their answers [default: 50 items]; the answers stay in
+    /// the output, so that `run --resume` with the same flags does not pay for them again
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "50", value_parser = clap::value_parser!(u64).range(2..), conflicts_with = "output_tokens", help_heading = "Estimate")]
+    pub pilot: Option<u64>,
+    /// Learn from an earlier run's results file instead
+    #[arg(long, value_name = "RESULTS", conflicts_with_all = ["output_tokens", "pilot"], help_heading = "Estimate")]
+    pub from: Option<PathBuf>,
+    /// Chooses the items of --pilot
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Estimate")]
+    pub seed: u64,
+}
+
+const ESTIMATE_AFTER_HELP: &str = "Try it without a key:
+  llmbatch estimate examples/tickets.jsonl --prompt-file examples/classify.txt -m gpt-4o-mini --compare all-openai
+
+Nothing is sent without --pilot. Answers are the unknown part of a price: without --output-tokens, --pilot or
+--from they are shown as a bound, by max_tokens or by what the model can say at most.
+Exit codes: 0 estimated, 2 bad usage or input (nothing was sent); with --pilot those of run";
+
+/// Returns the command line's grammar.
+pub fn command() -> clap::Command {
+    Cli::command().mut_subcommand("estimate", |estimate| {
+        let hidden = ["retry", "checkpoint_every", "budget_warn", "downgrade"];
+        let with_pilot = |estimate: clap::Command, id: &'static str| {
+            estimate.mut_arg(id, |flag| {
+                let help = flag.get_help().cloned().unwrap_or_default();
+                flag.help(format!("With --pilot: {help}"))
+            })
+        };
+        let estimate = hidden.into_iter().fold(estimate, |estimate, id| {
+            estimate.mut_arg(id, |flag| flag.hide(true))
+        });
+        let of_pilot = [
+            "output",
+            "overwrite",
+            "format",
+            "lean",
+            "max_retries",
+            "timeout",
+            "budget",
+        ];
+        of_pilot
+            .into_iter()
+            .fold(estimate, with_pilot)
+            .about("Say what a file will cost and how long it will take, before it is asked")
+            .after_help(ESTIMATE_AFTER_HELP)
+            .mut_arg("limit", |flag| {
+                flag.help("Only the first N items of the input")
+            })
+            .mut_arg("skip_invalid", |flag| flag.help("Leave bad lines out"))
+            .mut_arg("resume", |flag| {
+                flag.help("With --pilot: add to the output of an earlier run")
+            })
+            .mut_arg("json", |flag| flag.help("Print the estimate as JSON"))
+    })
 }
 
 /// What turns lines into requests; the same for `run` and `validate`.

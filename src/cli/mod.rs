@@ -4,6 +4,7 @@
 
 mod args;
 mod descriptors;
+mod estimate;
 mod models;
 mod pricing;
 mod progress;
@@ -18,7 +19,7 @@ mod validate;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use args::{Cli, Command};
 use refusal::Refusal;
@@ -56,7 +57,8 @@ impl Exit {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let typed = args::command().try_get_matches();
+    let cli = match typed.and_then(|typed| Cli::from_arg_matches(&typed)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors, and a closed pipe is no reason to panic.
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Validate(args) => validate::validate(&args),
+        Command::Estimate(args) => estimate::estimate(*args),
         Command::Models(args) => models::models(&args),
         Command::Simulate(args) => simulate::simulate(&args),
     };

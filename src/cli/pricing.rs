@@ -66,6 +66,11 @@ impl Pricing {
                 .and_then(|known| known.retires),
         }
     }
+
+    /// Returns the book, for all that it lists.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
 }
 
 /// Opens the price file, or takes the built-in table.

@@ -23,7 +23,7 @@ use crate::words::money::Usd;
 use crate::words::record::ErrorStatus;
 
 /// The model that the simulator is asked for where nothing names one.
-const SIMULATED_MODEL: &str = "simulated";
+pub const SIMULATED_MODEL: &str = "simulated";
 
 /// Where requests go.
 pub enum Target {
@@ -273,18 +273,13 @@ fn target(args: &RunArgs) -> Result<Target> {
     })
 }
 
-fn endpoint(args: &RunArgs) -> Result<(&'static Preset, String)> {
-    let environment = || {
-        std::env::var("OPENAI_BASE_URL")
-            .ok()
-            .filter(|url| !url.is_empty())
-    };
+/// Returns the kind of endpoint that is asked for.
+pub fn preset(args: &RunArgs) -> Result<&'static Preset> {
     let Some(name) = &args.provider else {
         // An address of its own may be any kind of server; without one it is OpenAI itself.
         return Ok(match args.base_url.clone().or_else(environment) {
-            Some(url) if is_openai(&url) => (openai(), url),
-            Some(url) => (Preset::GENERIC, url),
-            None => (openai(), openai().base_url.unwrap_or_default().to_owned()),
+            Some(url) if !is_openai(&url) => Preset::GENERIC,
+            _ => openai(),
         });
     };
     let preset = Preset::named(name).ok_or_else(|| {
@@ -294,6 +289,22 @@ fn endpoint(args: &RunArgs) -> Result<(&'static Preset, String)> {
             names.join(", ")
         ))
     })?;
+    Ok(preset)
+}
+
+/// Returns the base URL of the environment.
+pub fn environment() -> Option<String> {
+    let url = std::env::var("OPENAI_BASE_URL").ok();
+    url.filter(|url| !url.is_empty())
+}
+
+fn endpoint(args: &RunArgs) -> Result<(&'static Preset, String)> {
+    let preset = preset(args)?;
+    if args.provider.is_none() {
+        let typed = args.base_url.clone().or_else(environment);
+        let own = preset.base_url.unwrap_or_default();
+        return Ok((preset, typed.unwrap_or_else(|| own.to_owned())));
+    }
     let own = || preset.base_url.map(str::to_owned);
     let base_url = match args.base_url.clone() {
         Some(url) => Some(url),

@@ -63,6 +63,10 @@ impl Repeats {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    pub fn contains(&self, fingerprint: u128) -> bool {
+        self.0.contains(&fingerprint)
+    }
 }
 
 /// Gives out ids in the order of the input.

@@ -240,6 +240,16 @@ impl Census {
 
 /// Checks every line of a regular file and keeps the first `keep` findings.
 pub fn check(path: &Path, defaults: &Defaults, keep: usize) -> io::Result<Census> {
+    check_each(path, defaults, keep, |_, _| {})
+}
+
+/// Checks as [`check`] does, and shows each request that is good by itself, with its position.
+pub fn check_each(
+    path: &Path,
+    defaults: &Defaults,
+    keep: usize,
+    mut show: impl FnMut(u64, &Shaped),
+) -> io::Result<Census> {
     let mut lines = Lines::new(File::open(path)?);
     let mut census = Census::default();
     let mut fingerprints = Vec::new();
@@ -251,7 +261,10 @@ pub fn check(path: &Path, defaults: &Defaults, keep: usize) -> io::Result<Census
         census.lines += 1;
         fingerprints.push(claim.fingerprint());
         match shaped {
-            Ok(shaped) => census.note_model(number, &shaped),
+            Ok(shaped) => {
+                show(census.lines - 1, &shaped);
+                census.note_model(number, &shaped);
+            }
             Err(problem) => {
                 let lacks_model = problem == Problem::NoModel;
                 census.lacking_model += u64::from(lacks_model);

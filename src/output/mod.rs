@@ -3,6 +3,7 @@
 //! For output `out.jsonl`: errors in `out.errors.jsonl`, checkpoint in `out.checkpoint.json`,
 //! lock in `out.lock`, and torn bytes set aside in `out.torn`.
 
+mod answered;
 pub mod checkpoint;
 mod journal;
 mod lock;
@@ -14,6 +15,7 @@ mod syncer;
 
 use std::path::{Path, PathBuf};
 
+pub use answered::{Answered, read_answered};
 pub use recorder::{Recorder, RecorderSettings};
 pub use recovery::{
     FinalRow, Finished, OpenError, Opened, Request, StartMode, open, refuse_existing,

@@ -118,6 +118,10 @@ impl Closing<'_> {
     /// Returns the command that goes on, where going on would do anything.
     fn resume_command(&self, exit: Exit) -> Option<String> {
         self.job.settings.paths.results.as_ref()?;
+        // The rest of a portion goes on by another command.
+        if self.job.chosen.count().is_some() {
+            return None;
+        }
         let errors = &self.outcome.tally.errors;
         let some_would_be_retried = errors.keys().any(|status| !status.is_kept_on_resume());
         let useful = match exit {

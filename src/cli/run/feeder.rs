@@ -8,6 +8,7 @@ use anyhow::Result;
 use tokio::sync::mpsc;
 
 use super::opening::is_stdin;
+use super::portion::Chosen;
 use super::purse::Tariffs;
 use crate::cli::settings::RunSettings;
 use crate::cli::validate::unreadable;
@@ -26,6 +27,8 @@ pub struct Job {
     /// `None` for an input that can be read only once.
     pub census: Option<Census>,
     pub finished: Finished,
+    /// The items that the run is about.
+    pub chosen: Chosen,
     pub fed: Mutex<Fed>,
 }
 
@@ -67,9 +70,14 @@ fn pass_on<R: Read>(
     let mut tariffs = Tariffs::new(settings);
     let mut fed = Fed::default();
     let mut batch = Vec::with_capacity(BATCH);
-    while settings.limit.is_none_or(|limit| fed.entries < limit)
+    let mut read = 0;
+    while settings.limit.is_none_or(|limit| read < limit)
         && let Some(mut entry) = reader.next_entry()?
     {
+        read += 1;
+        if !job.chosen.contains(entry.index()) {
+            continue;
+        }
         fed.entries += 1;
         match job.finished.row(entry.index(), entry.id()) {
             Some(FinalRow::Result) => fed.results_before += 1,

@@ -7,6 +7,7 @@ mod closing;
 mod feeder;
 mod hub;
 mod opening;
+mod portion;
 mod purse;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,7 +41,9 @@ use crate::words::human::{count, thousands};
 use closing::Closing;
 use feeder::{Fed, Job, feed};
 use hub::Hub;
-use opening::{explain, is_stdin, look_at_input, open, place, take_census};
+pub use opening::{SHOWN_FINDINGS, is_stdin, look_at_input, refuse_bad_lines};
+use opening::{explain, open, place, take_census};
+pub use portion::{Chosen, Portion, Reservoir};
 use purse::{check_budget, open_budget};
 
 /// Batches read ahead of the engine's window: just enough that it never waits for the reader.
@@ -50,6 +53,12 @@ const EVENT_QUEUE: usize = 1024;
 
 /// Runs a file.
 pub fn run(args: &RunArgs) -> Result<Exit> {
+    let (exit, _) = run_portion(args, Portion::Whole)?;
+    Ok(exit)
+}
+
+/// Runs a portion of a file, such that a later run goes on with the rest. Returns what was chosen.
+pub fn run_portion(args: &RunArgs, portion: Portion) -> Result<(Exit, Chosen)> {
     let started = Instant::now();
     look_at_input(&args.input)?;
     let mut settings = RunSettings::from_args(args)?;
@@ -85,12 +94,20 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     if let Some(census) = &census {
         place(&settings, census, &mut finished)?;
     }
-    let total = census
-        .as_ref()
-        .map(|census| limited(census.lines, settings.limit));
-    let before = Before {
-        results: total.map_or(0, |total| finished.results_before(total)),
-        errors: finished.errors(),
+    let chosen = portion.choose(&settings, census.as_ref(), &finished)?;
+    let total = match chosen.count() {
+        Some(count) => Some(count),
+        None => census
+            .as_ref()
+            .map(|census| limited(census.lines, settings.limit)),
+    };
+    let before = match chosen.count() {
+        // Nothing of it was done before.
+        Some(_) => Before::default(),
+        None => Before {
+            results: total.map_or(0, |total| finished.results_before(total)),
+            errors: finished.errors(),
+        },
     };
     let done_before = before.results + before.errors;
     let gauges = Arc::new(Gauges::default());
@@ -132,6 +149,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
         census,
         settings,
         finished,
+        chosen,
         fed: Mutex::default(),
     });
     let outcome = drive(&job, http, recorder, progress, &budget, gauges.clone())?;
@@ -144,7 +162,8 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
         spent_before,
         budget: budget.as_deref(),
     };
-    closing.conclude(gauges.sent.value(), started)
+    let exit = closing.conclude(gauges.sent.value(), started)?;
+    Ok((exit, job.chosen.clone()))
 }
 
 /// Says what is about to be asked, and whom.
@@ -183,7 +202,7 @@ fn identify(census: &Census) -> InputIdentity {
 }
 
 /// Items that had their final row when the run began.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Before {
     results: u64,
     errors: u64,

@@ -13,7 +13,7 @@ use crate::output::{self, Finished, OpenError, Opened, Paths, Request};
 use crate::words::human::{count, thousands};
 
 /// Findings shown where a run is refused.
-const SHOWN_FINDINGS: usize = 20;
+pub const SHOWN_FINDINGS: usize = 20;
 
 pub fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
@@ -44,7 +44,8 @@ pub fn take_census(settings: &RunSettings) -> Result<Option<Census>> {
     Ok(Some(census))
 }
 
-fn refuse_bad_lines(input: &Path, census: &Census) -> Refusal {
+/// Lists the bad lines, and says how to do without them.
+pub fn refuse_bad_lines(input: &Path, census: &Census) -> Refusal {
     let mut what = format!(
         "{} has {}; nothing was sent",
         input.display(),

@@ -1,0 +1,182 @@
+//! `llmbatch estimate`: what a file will cost and how long it will take, before it is asked.
+//!
+//! Nothing is sent, unless a pilot is asked for by name: then some random items are run as `run`
+//! would, into the same output.
+
+mod experience;
+mod json;
+mod question;
+mod report;
+mod text;
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::args::EstimateArgs;
+use super::progress::{CountingProgress, Style};
+use super::refusal::Refusal;
+use super::run::{self, Chosen, Portion, SHOWN_FINDINGS, refuse_bad_lines};
+use super::validate::unreadable;
+use super::{Exit, terminal};
+use crate::estimate::{Asked, Counted, Job, count, forecast};
+use crate::input::{self, Census, Reader, Repeats};
+use crate::words::human::printable;
+use crate::words::item::Entry;
+use experience::{Learnt, of_pilot, of_results};
+use question::Question;
+use report::Report;
+
+/// Estimates a file.
+pub fn estimate(mut args: EstimateArgs) -> Result<Exit> {
+    run::look_at_input(&args.run.input)?;
+    // The pilot's own summary is not what was asked for.
+    let as_json = std::mem::take(&mut args.run.json);
+    let question = Question::from_args(&args)?;
+    let spool = spool(&args)?;
+    let input = spool
+        .as_ref()
+        .map_or(&*args.run.input, |spool| spool.path());
+    let (exit, chosen) = match args.pilot {
+        Some(items) => ask_some(&args, items)?,
+        None => (Exit::Done, None),
+    };
+    if !matches!(exit, Exit::Done | Exit::SomeErrors) {
+        return Ok(exit);
+    }
+    let (census, bodies) = check(input, &args, &question)?;
+    let learnt = learn(&args, &question, chosen.as_ref())?;
+    let style = Style::choose(args.run.progress, args.run.quiet);
+    let items = question
+        .limit
+        .map_or(census.lines, |limit| census.lines.min(limit));
+    let mut progress = CountingProgress::new(style, items);
+    let counted = count_all(input, &census, &bodies, &question, &learnt, |done| {
+        progress.tell(done);
+    });
+    progress.finish();
+    let counted = counted.map_err(|error| unreadable(&args.run.input, &error))?;
+    let forecast = forecast(&counted, &learnt.experience, args.seed);
+    let report = Report::new(
+        &question,
+        &counted,
+        &learnt,
+        forecast.as_ref(),
+        census.lines,
+    );
+    let text = match as_json {
+        true => json::write(&report),
+        false => printable(&text::write(&report)),
+    };
+    terminal::print(&text).context("failed to print the estimate")?;
+    Ok(exit)
+}
+
+/// Copies what can be read only once into a file of its own, since it is read twice.
+fn spool(args: &EstimateArgs) -> Result<Option<tempfile::NamedTempFile>> {
+    let input = &args.run.input;
+    let is_stdin = run::is_stdin(input);
+    if !is_stdin && input.is_file() {
+        return Ok(None);
+    }
+    if args.pilot.is_some() {
+        let refusal = Refusal::new("--pilot needs a file: its items are chosen all over the input");
+        return Err(refusal.hint("write the input to a file first").into());
+    }
+    let mut spool = tempfile::NamedTempFile::new().context("failed to make a temporary file")?;
+    let copied = match is_stdin {
+        true => io::copy(&mut io::stdin().lock(), spool.as_file_mut()),
+        false => std::fs::File::open(input)
+            .and_then(|mut source| io::copy(&mut source, spool.as_file_mut())),
+    };
+    copied.map_err(|error| unreadable(input, &error))?;
+    Ok(Some(spool))
+}
+
+/// Runs the pilot, and says which items it was.
+fn ask_some(args: &EstimateArgs, items: u64) -> Result<(Exit, Option<Chosen>)> {
+    let portion = Portion::Random {
+        items,
+        seed: args.seed,
+    };
+    let (exit, chosen) = run::run_portion(&args.run, portion)?;
+    Ok((exit, Some(chosen)))
+}
+
+/// Checks the file whole, as `run` does, and finds requests that stand in it more than once.
+fn check(input: &Path, args: &EstimateArgs, question: &Question) -> Result<(Census, Repeats)> {
+    let mut bodies = Vec::new();
+    let end = question.limit.unwrap_or(u64::MAX);
+    let census = input::check_each(
+        input,
+        &question.defaults,
+        SHOWN_FINDINGS,
+        |index, shaped| {
+            if index < end {
+                bodies.push(body_hash(&shaped.body));
+            }
+        },
+    );
+    let census = census.map_err(|error| unreadable(&args.run.input, &error))?;
+    if census.bad > 0 && !args.run.skip_invalid {
+        return Err(refuse_bad_lines(&args.run.input, &census).into());
+    }
+    Ok((census, Repeats::among(bodies)))
+}
+
+fn body_hash(body: &[u8]) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(body)
+}
+
+fn learn(args: &EstimateArgs, question: &Question, chosen: Option<&Chosen>) -> Result<Learnt> {
+    match (chosen, &args.from) {
+        (Some(chosen), _) => of_pilot(args, question, chosen),
+        (None, Some(results)) => of_results(results, args.seed),
+        (None, None) => Ok(Learnt::default()),
+    }
+}
+
+fn count_all(
+    input: &Path,
+    census: &Census,
+    bodies: &Repeats,
+    question: &Question,
+    learnt: &Learnt,
+    tell: impl FnMut(u64),
+) -> io::Result<Counted> {
+    let sampled: HashSet<u128> = learnt
+        .experience
+        .sample
+        .iter()
+        .map(|seen| seen.id)
+        .collect();
+    let job = Job {
+        model: &|name| question.own_model(name),
+        compared: &question.compared,
+        said: question.said,
+        settled: &learnt.settled,
+        sampled: &sampled,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let mut reader = Reader::open(input, &question.defaults, census)?;
+    let mut seen = HashSet::new();
+    let end = question.limit.unwrap_or(u64::MAX);
+    let source = || {
+        while let Some(entry) = reader.next_entry()? {
+            if entry.index() >= end {
+                break;
+            }
+            if let Entry::Item(item) = entry {
+                let is_repeated = !bodies.is_empty() && {
+                    let hash = body_hash(&item.body);
+                    bodies.contains(hash) && !seen.insert(hash)
+                };
+                return Ok(Some(Asked { item, is_repeated }));
+            }
+        }
+        Ok(None)
+    };
+    count(&job, source, tell)
+}
