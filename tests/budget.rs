@@ -215,6 +215,55 @@ fn a_budget_that_cannot_hold_is_refused_before_the_first_request() {
     assert_eq!(server.count("requests"), 0);
 }
 
+#[test]
+fn a_dear_run_is_not_begun_unasked() {
+    let folder = Folder::new();
+    let above = |usd: &'static str| {
+        Run::inside(&folder)
+            .simulate()
+            .args(PRICES)
+            .args(LIMITED)
+            .args(["--confirm-above", usd])
+    };
+    // 20 items with at most 500 tokens each cost up to 0.10 dollars and a little.
+    above("0.1")
+        .input(items(20))
+        .expect_code(2)
+        .expect_stderr([
+            "error: 20 items, 240 prompt tokens: this can cost up to $0.1002",
+            "--yes",
+        ])
+        .run();
+    assert_eq!(folder.names(), ["in.jsonl"]);
+    above("0.11").input(items(20)).run();
+    above("0.01")
+        .args(["--yes", "--overwrite", "in.jsonl"])
+        .run();
+    // What is done costs nothing any more.
+    folder.append("in.jsonl", "{\"id\":\"new\",\"prompt\":\"p\"}\n");
+    above("0.001").resume().any_stderr().expect_code(2).run();
+    above("0.02").resume().any_stderr().run();
+}
+
+#[test]
+fn a_run_whose_cost_is_not_known_is_not_begun_unasked() {
+    Run::new()
+        .input(items(2))
+        .simulate()
+        .args(["--confirm-above", "5"])
+        .expect_code(2)
+        .expect_stderr(["a price is missing", "--yes"])
+        .run();
+    Run::new()
+        .args(["-", "--confirm-above", "5"])
+        .stdin(items(2))
+        .simulate()
+        .args(PRICES)
+        .expect_code(2)
+        .expect_stderr(["needs a file", "--yes"])
+        .run();
+}
+
 /// One run of the law: random prices, budget, latency and faults, killed at random moments and
 /// resumed; the ledger outside never shows more than the budget.
 fn spend_under_law(seed: u64) {

@@ -143,6 +143,17 @@ pub struct RunArgs {
         help_heading = "Money"
     )]
     pub downgrade: Option<String>,
+    /// Show what the run can cost and ask, where that is more than this; without a terminal, refuse
+    #[arg(
+        long,
+        value_name = "USD",
+        allow_hyphen_values = true,
+        help_heading = "Money"
+    )]
+    pub confirm_above: Option<String>,
+    /// Take the answer to --confirm-above for granted
+    #[arg(short = 'y', long, help_heading = "Money")]
+    pub yes: bool,
     #[command(flatten)]
     pub prices: PriceArgs,
 
