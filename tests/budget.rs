@@ -264,6 +264,44 @@ fn a_run_whose_cost_is_not_known_is_not_begun_unasked() {
         .run();
 }
 
+#[test]
+fn what_an_earlier_run_without_a_budget_may_have_spent_counts() {
+    let server = Server::start(&format!("{SIM},latency=300ms").replace("latency=0,", ""));
+    let folder = Folder::new();
+    let run = || {
+        Run::inside(&folder)
+            .ask(server.base_url())
+            .args(LIMITED)
+            .args(["-c", "5"])
+            .any_stderr()
+    };
+    // Its price is not known, and its requests are killed on their way.
+    let killed = run().input(items(30)).start();
+    wait_until("rows", || folder.lines("in.results.jsonl") >= 5);
+    killed.kill();
+    let last = run()
+        .resume()
+        .loud()
+        .args(PRICES)
+        .args(["--budget", "10", "--json"])
+        .run();
+    let accounts = &last.json()["budget"];
+    let booked = amount(&accounts["spent_usd"]) + amount(&accounts["possibly_charged_usd"]);
+    let ledger = charged(&server);
+    assert!(ledger <= booked, "{ledger} charged, {booked} booked");
+    assert!(
+        last.stderr.contains("of earlier runs cost is not known"),
+        "{}",
+        last.stderr
+    );
+    let again = run()
+        .resume()
+        .args(PRICES)
+        .args(["--budget", "10", "--json"])
+        .run();
+    assert_eq!(again.json()["budget"], last.json()["budget"]);
+}
+
 /// One run of the law: random prices, budget, latency and faults, killed at random moments and
 /// resumed; the ledger outside never shows more than the budget.
 fn spend_under_law(seed: u64) {

@@ -196,6 +196,9 @@ impl<T: Transport> Engine<T> {
         ending.dropped = shared.gauges.in_flight.value();
         // Ends them here: nothing may run, or hold the listener's queue open, after this.
         lives.shutdown().await;
+        if ending.dropped > 0 {
+            shared.emit(Event::Dropped(ending.dropped)).await;
+        }
         ending.complete = exhausted && !ending.left_pending;
         ending
     }

@@ -355,7 +355,11 @@ impl Recorder {
     /// Makes everything durable and leaves the files as the next run expects them. `at_risk` is
     /// what may have been charged without an answer, where somebody keeps accounts of it.
     pub fn finish(mut self, at_risk: Option<Usd>) -> io::Result<()> {
-        self.spent.at_risk = at_risk.unwrap_or(self.spent.at_risk);
+        if let Some(at_risk) = at_risk {
+            // It includes what attempts of an unknown price can have cost.
+            self.spent.at_risk = at_risk;
+            self.spent.unpriced = 0;
+        }
         self.spent.ceiling = None;
         self.append()?;
         self.finish_sync()?;

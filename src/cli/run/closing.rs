@@ -43,7 +43,6 @@ impl Closing<'_> {
             results_before: before.results,
             errors_before: before.errors,
             requests,
-            dropped: ending.dropped,
             spent_before: self.spent_before,
             budget: self.budget.map(|budget| BudgetReport {
                 limit: budget.limits().limit,

@@ -87,8 +87,8 @@ impl Ready {
             // Before the output is made, or the old one is lost.
             confirm(args, &settings, census.as_ref(), &Finished::default())?;
         }
-        let opened = open(&settings, census.as_ref())?;
-        let budget = open_budget(&settings, census.as_ref(), &opened);
+        let mut opened = open(&settings, census.as_ref())?;
+        let budget = open_budget(&settings, census.as_ref(), &mut opened);
         let Opened {
             sink,
             mut finished,
