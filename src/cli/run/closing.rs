@@ -144,7 +144,9 @@ impl Closing<'_> {
             .total?
             .saturating_sub(done + before.results + before.errors);
         let each = self.outcome.tally.cost_per_item()?;
-        let enough = budget.accounts().committed() + each.times(left) + each.times(left / 4);
+        let accounts = budget.accounts();
+        let rest = each.times(left);
+        let enough = accounts.committed() + rest + rest.share(1, 10) + accounts.refused;
         Some(two_digits_up(enough))
     }
 
