@@ -136,6 +136,22 @@ fn a_budget_far_below_the_worst_case_of_all_is_used_up_all_the_same() {
 }
 
 #[test]
+fn a_resumed_run_knows_how_long_answers_are() {
+    // With 40 answers there, 0.02 dollars are left, and one answer can cost 0.164.
+    let folder = Folder::new();
+    let run = || {
+        Run::inside(&folder)
+            .args(["--simulate=latency=0", "--json"])
+            .args(PRICES)
+    };
+    let first = run().args(["--limit", "40"]).input(items(60)).run();
+    let spent = amount(&first.json()["cost_usd"]);
+    let budget = (spent + usd("0.02")).to_string();
+    let last = run().resume().args(["--budget", &budget]).run();
+    assert_eq!(last.ids(), item_ids(60));
+}
+
+#[test]
 fn from_the_warning_on_items_go_to_the_cheaper_model() {
     let spec = format!("{SIM},price.cheap.in=0.1,price.cheap.out=1");
     let server = Server::start(&spec);

@@ -17,6 +17,7 @@ use super::recorder::{ErrorLog, Sink};
 use super::spent::{RowCosts, Spending, Spent};
 use crate::words::human::{count, thousands};
 use crate::words::item::ItemId;
+use crate::words::lengths::Lengths;
 use crate::words::record::ErrorStatus;
 
 /// What to do with an output that exists.
@@ -179,6 +180,8 @@ pub struct Opened {
     pub spent_before: Spent,
     /// Requests of earlier runs that were, or may have been, charged and whose cost nobody knows.
     pub unaccounted: u64,
+    /// How long the answers of earlier runs were.
+    pub lengths_before: Lengths,
     /// What the user should know about the files as they were found.
     pub notes: Vec<String>,
 }
@@ -271,6 +274,7 @@ fn fresh(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         finished: Finished::default(),
         spent_before: Spent::default(),
         unaccounted: 0,
+        lengths_before: Lengths::default(),
         notes: Vec::new(),
     })
 }
@@ -311,6 +315,7 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         finished,
         spent_before: spending.spent,
         unaccounted: spending.unaccounted,
+        lengths_before: state.map(|state| state.lengths).unwrap_or_default(),
         notes,
     })
 }

@@ -76,7 +76,7 @@ pub struct Ready {
 impl Ready {
     pub fn open(args: &RunArgs, checked: Checked, portion: Portion) -> Result<Self> {
         let Checked {
-            settings,
+            mut settings,
             census,
             http,
             wanted,
@@ -93,9 +93,11 @@ impl Ready {
             sink,
             mut finished,
             spent_before,
+            lengths_before,
             notes,
             ..
         } = opened;
+        settings.engine.lengths = lengths_before;
         if !args.quiet {
             let notes = notes.iter().map(|note| format!("note: {note}"));
             notes.for_each(|note| terminal::line(&note));
@@ -193,6 +195,7 @@ impl Record<'_> {
                 input: self.census.map(identify),
                 finished: self.census.map(|_| self.finished.positions().clone()),
                 spent_before: self.spent_before,
+                lengths_before: settings.engine.lengths.clone(),
                 ceiling: self.budget.and_then(Budget::wanted_ceiling),
                 in_flight: settings.engine.concurrency as u64,
                 gauges: gauges.clone(),
