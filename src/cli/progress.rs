@@ -164,7 +164,7 @@ impl Progress {
                 duration(*delay),
                 failure.message
             )),
-            Event::Throttled { id, failure } => {
+            Event::Throttled { id, failure, .. } => {
                 self.note(&format!(
                     "{id}: pushed back ({}): {}",
                     failure.kind.words(),
@@ -182,14 +182,19 @@ impl Progress {
             | Event::BudgetLow { .. }
             | Event::CeilingWanted
             | Event::Dropped(_)
+            | Event::Unanswered(_)
             | Event::Halted(_) => {}
         }
     }
 
     fn warn_of_budget(&self, spent: Usd, limit: Usd, downgrade: Option<&str>) {
         let percent = spent.picodollars().saturating_mul(100) / limit.picodollars().max(1);
+        let part = match percent {
+            0..=100 => format!("{percent}%"),
+            _ => "more than all".to_owned(),
+        };
         let mut warning = format!(
-            "warning: {percent}% of the budget is used ({} of {})",
+            "warning: {part} of the budget is used ({} of {})",
             usd(spent),
             usd(limit)
         );

@@ -13,8 +13,8 @@ use crate::output::Spent;
 use crate::words::event::Event;
 use crate::words::human::{count, duration, thousands, usd};
 use crate::words::money::Usd;
-use crate::words::price::Bill;
 use crate::words::record::{ErrorStatus, Outcome, Record};
+use crate::words::tariff::{Bill, Charge};
 use crate::words::verdict::{Failure, FailureKind};
 
 /// What a run has done so far.
@@ -35,8 +35,9 @@ pub struct Tally {
     pub spent: Spent,
     /// The part of the cost that went into attempts without a result.
     pub lost: Usd,
-    /// Answers that did not say what they used.
+    /// Answers that did not say what they used, and the most that they can have cost.
     pub without_usage: u64,
+    pub untold: Usd,
     /// The model that items went to once the budget ran low.
     pub downgrade: Option<Arc<str>>,
 }
@@ -50,7 +51,11 @@ impl Tally {
                 self.retries += 1;
                 self.lose(bill);
             }
-            Event::Throttled { .. } => self.push_backs += 1,
+            Event::Throttled { bill, .. } => {
+                self.push_backs += 1;
+                self.lose(bill);
+            }
+            Event::Unanswered(bill) => self.lose(bill),
             Event::BudgetLow { downgrade, .. } => self.downgrade = downgrade.clone(),
             Event::Dropped(requests) => self.dropped += requests,
             Event::Paused { .. } | Event::CeilingWanted | Event::Halted(_) => {}
@@ -61,9 +66,12 @@ impl Tally {
         match &record.outcome {
             Outcome::Ok { answer, .. } => {
                 self.ok += 1;
-                self.cut_by_length += u64::from(answer.finish_reason.as_deref() == Some("length"));
+                self.cut_by_length += u64::from(answer.was_cut);
                 self.without_usage += u64::from(answer.usage.is_none());
                 self.spent.add(&record.bill);
+                if let Charge::AtMost(most) = record.bill.charge {
+                    self.untold += most;
+                }
             }
             Outcome::Error {
                 status, failure, ..
@@ -209,15 +217,20 @@ impl Summary<'_> {
     /// Returns this run's cost, if anything of it is known.
     fn cost(&self) -> Option<Usd> {
         let spent = &self.tally.spent;
-        (spent.unpriced == 0 || spent.cost > Usd::ZERO).then_some(spent.cost)
+        let nothing_else = spent.unpriced == 0 && spent.at_risk == Usd::ZERO;
+        (nothing_else || spent.cost > Usd::ZERO).then_some(spent.cost)
     }
 
     fn cost_line(&self) -> String {
-        let Some(cost) = self.cost() else {
-            return "  cost     not known: the model has no price (--price-in and --price-out give one)"
-                .to_owned();
+        let tally = self.tally;
+        let mut line = match self.cost() {
+            Some(cost) => format!("  cost     {}", usd(cost)),
+            None if tally.spent.unpriced == 0 => "  cost     not known".to_owned(),
+            None => {
+                "  cost     not known: the model has no price (--price-in and --price-out give one)"
+                    .to_owned()
+            }
         };
-        let mut line = format!("  cost     {}", usd(cost));
         if let Some(each) = self.tally.cost_per_item() {
             line.push_str(&format!(" ({} per 1,000 items)", usd(each.times(1000))));
         }
@@ -225,12 +238,17 @@ impl Summary<'_> {
             let lost = usd(self.tally.lost);
             line.push_str(&format!("   {lost} of it for attempts without a result"));
         }
-        if self.tally.spent.unpriced > 0 {
+        if self.tally.spent.unpriced > 0 && self.cost().is_some() {
             let answers = count(self.tally.spent.unpriced, "answer");
             line.push_str(&format!("   and {answers} of unknown price"));
         }
+        if tally.untold > Usd::ZERO {
+            let answers = count(tally.without_usage, "answer");
+            let most = usd(tally.untold);
+            line.push_str(&format!("   up to {most} for {answers} without usage"));
+        }
         if self.spent_before.cost > Usd::ZERO {
-            let all = usd(self.spent_before.cost + cost);
+            let all = usd(self.spent_before.cost + tally.spent.cost);
             line.push_str(&format!("   with earlier runs {all}"));
         }
         line
@@ -286,7 +304,7 @@ impl Summary<'_> {
     fn remarks(&self) -> Vec<String> {
         let mut remarks = self.money_remarks();
         if self.possibly_charged() > 0 {
-            let most = match self.tally.spent.at_risk {
+            let most = match self.tally.spent.at_risk.less(self.tally.untold) {
                 Usd::ZERO => String::new(),
                 most => format!(" (up to {})", usd(most)),
             };

@@ -9,14 +9,14 @@ use super::Shared;
 use super::admission::{Permit, Slot, Spent};
 use super::backoff;
 use super::bill::bill;
-use super::funding::{Funded, fund, warn_of_budget};
+use super::funding::{Funded, Limiting, fund};
 use super::route::PushBack;
 use super::stop::Phase;
 use crate::transport::Transport;
 use crate::words::event::Event;
 use crate::words::item::Item;
-use crate::words::price::Bill;
 use crate::words::record::{ErrorStatus, Outcome, Record};
+use crate::words::tariff::{Bill, Charge};
 use crate::words::tokens::Tokens;
 use crate::words::verdict::{Failure, FailureKind, Verdict};
 use crate::words::wire::{Exchange, TransportError, TransportErrorKind};
@@ -28,6 +28,10 @@ const TRIES_AT_A_PRICE: u32 = 2;
 pub enum End {
     /// The slot is free when the record is written.
     Settled(Box<Record>, Slot),
+    /// As before, but for an item that was given up without a request.
+    Unasked(Box<Record>),
+    /// The item alone is more than the budget; why.
+    Unaffordable(Failure),
     /// The run stopped first; the item stays pending and `--resume` asks it.
     Pending,
     /// Every later request would fail the same way.
@@ -56,6 +60,8 @@ struct History {
     /// Attempts that count against its retries.
     attempts: u32,
     malformed: u32,
+    /// Its answer was cut by the budget.
+    cut: bool,
     timeouts: u32,
     push_backs: u32,
     pushed_back_since: Option<Instant>,
@@ -75,6 +81,16 @@ pub async fn live<T: Transport>(shared: &Shared<T>, mut item: Item) -> End {
     loop {
         let admitted = match admit(shared, &mut item, &history).await {
             Ok(admitted) => admitted,
+            Err(End::Unaffordable(failure)) => {
+                let outcome = Outcome::Error {
+                    status: ErrorStatus::Failed,
+                    failure,
+                    kept: None,
+                };
+                let bill = Bill::default();
+                let record = record(item, history.attempts, Duration::ZERO, bill, outcome);
+                return End::Unasked(Box::new(record));
+            }
             Err(end) => return stopped(shared, end),
         };
         let sent = Instant::now();
@@ -90,7 +106,6 @@ pub async fn live<T: Transport>(shared: &Shared<T>, mut item: Item) -> End {
         let verdict = demand_whole(&admitted, verdict);
         let verdict = demand_json(shared, &admitted.funded.asked, verdict, &exchange);
         let slot = settle(shared, admitted, &verdict, &exchange, &bill);
-        warn_of_budget(shared).await;
         history.requests += 1;
         history.attempts += 1;
         match judge(shared, &item, &mut history, verdict, exchange, sent, bill).await {
@@ -98,7 +113,13 @@ pub async fn live<T: Transport>(shared: &Shared<T>, mut item: Item) -> End {
                 let record = record(item, history.attempts, latency, bill, outcome);
                 return End::Settled(Box::new(record), slot);
             }
-            Next::Halt(failure) => return stopped(shared, End::Halted(failure)),
+            Next::Halt(failure) => {
+                let end = stopped(shared, End::Halted(failure));
+                if bill.charge != Charge::Nothing {
+                    shared.emit(Event::Unanswered(bill)).await;
+                }
+                return end;
+            }
             Next::Again(delay) => {
                 drop(slot);
                 if !sleep(shared, delay).await {
@@ -126,7 +147,11 @@ async fn admit<'i, T: Transport>(
 ) -> Result<Admitted<'i>, End> {
     let in_turn = async {
         let turn = shared.admission.turn().await;
-        let funded = fund(shared, item, history.requests == 0).await?;
+        let limiting = match history.cut {
+            true => Limiting::Forbidden,
+            false => Limiting::Allowed,
+        };
+        let funded = fund(shared, item, history.requests == 0, limiting).await?;
         let permit = turn.acquire(weight(shared, &funded.asked)).await;
         Ok(Admitted {
             permit,
@@ -143,7 +168,13 @@ async fn admit<'i, T: Transport>(
 /// Returns what a request weighs against a limit of tokens.
 fn weight<T>(shared: &Shared<T>, item: &Item) -> Tokens {
     match item.prompt_tokens {
-        Some(prompt) => prompt + item.max_output.unwrap_or_else(|| shared.outputs.expected()),
+        Some(prompt) => {
+            prompt
+                + item
+                    .bounds
+                    .output
+                    .unwrap_or_else(|| shared.outputs.expected())
+        }
         None => Tokens(0),
     }
 }
@@ -161,23 +192,19 @@ async fn send<T: Transport>(shared: &Shared<T>, request: crate::words::wire::Req
         })
 }
 
-/// An answer that was cut because the budget had no room for a longer one is not the item's answer.
+/// An answer that was cut because the budget had no room for a longer one is not the item's answer:
+/// it is asked again, in full, when there is room.
 fn demand_whole(admitted: &Admitted<'_>, verdict: Verdict) -> Verdict {
-    let Some(limit) = admitted.funded.limited else {
-        return verdict;
-    };
-    match &verdict {
-        Verdict::Done(answer) if answer.finish_reason.as_deref() == Some("length") => {
-            Verdict::Malformed(Failure {
-                kind: FailureKind::Budget,
-                message: format!(
-                    "the answer was cut at {} tokens, for which the budget had room",
-                    limit.0
-                ),
-                http_status: None,
-                code: None,
-            })
-        }
+    match (&verdict, admitted.funded.limited) {
+        (Verdict::Done(answer), Some(limit)) if answer.was_cut => Verdict::Malformed(Failure {
+            kind: FailureKind::Cut,
+            message: format!(
+                "the answer was cut at {} tokens, for which the budget had room",
+                limit.0
+            ),
+            http_status: None,
+            code: None,
+        }),
         _ => verdict,
     }
 }
@@ -198,8 +225,7 @@ fn demand_json<T>(
     let Some(complaint) = shared.schemas.complaint(&item.body, content) else {
         return verdict;
     };
-    let cut = answer.finish_reason.as_deref() == Some("length");
-    let why = if cut {
+    let why = if answer.was_cut {
         " (it was cut at the token limit)"
     } else {
         ""
@@ -224,7 +250,8 @@ fn settle<T: Transport>(
     admitted.funded.settle(bill.charge);
     let spent = match (bill.usage, exchange) {
         (Some(usage), _) => {
-            if let Verdict::Done(_) = verdict {
+            // Of answers that were cut, too: the next limit must leave them room.
+            if matches!(verdict, Verdict::Done(_) | Verdict::Malformed(_)) {
                 shared.outputs.learn(usage.completion);
             }
             Spent::Tokens(usage.total.max(usage.prompt + usage.completion))
@@ -270,10 +297,15 @@ async fn judge<T: Transport>(
             Next::Halt(failure)
         }
         Verdict::Mismatch(failure) => error_outcome(ErrorStatus::Failed, failure, None),
+        Verdict::Malformed(failure) if failure.kind == FailureKind::Cut => {
+            // The budget's doing, not the item's.
+            history.attempts -= 1;
+            history.cut = true;
+            retry(shared, item, history, failure, bill).await
+        }
         Verdict::Malformed(failure) => {
             history.malformed += 1;
-            let spent = failure.kind == FailureKind::Budget
-                || history.attempts > shared.settings.max_retries
+            let spent = history.attempts > shared.settings.max_retries
                 || history.malformed >= TRIES_AT_A_PRICE;
             if !spent {
                 return retry(shared, item, history, failure, bill).await;
@@ -293,7 +325,7 @@ async fn judge<T: Transport>(
         Verdict::Throttle { failure, wait } => {
             // News about the route: the attempt is not the item's.
             history.attempts -= 1;
-            throttled(shared, item, history, failure, wait, sent).await
+            throttled(shared, item, history, failure, wait, sent, bill).await
         }
     }
 }
@@ -351,6 +383,7 @@ async fn throttled<T: Transport>(
     failure: Failure,
     wait: Option<Duration>,
     sent: Instant,
+    bill: Bill,
 ) -> Next {
     history.push_backs += 1;
     let random = shared.random();
@@ -375,7 +408,7 @@ async fn throttled<T: Transport>(
     if shared.route.out_of_patience(since) {
         return error_outcome(ErrorStatus::Failed, failure, None);
     }
-    tell_push_back(shared, item, failure, push_back).await;
+    tell_push_back(shared, item, failure, push_back, bill).await;
     Next::Again(delay)
 }
 
@@ -391,11 +424,13 @@ async fn tell_push_back<T: Transport>(
     item: &Item,
     failure: Failure,
     push_back: PushBack,
+    bill: Bill,
 ) {
     let id = item.id.clone();
     let throttled = Event::Throttled {
         id,
         failure: failure.clone(),
+        bill,
     };
     shared.emit(throttled).await;
     if let PushBack::Pause(wait) = push_back {

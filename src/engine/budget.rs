@@ -9,11 +9,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
-use crate::words::event::Event;
 use crate::words::money::Usd;
-use crate::words::price::{Charge, Tariff};
+use crate::words::tariff::{Charge, Tariff};
 
 /// A ceiling is raised by this part of the budget at a time: so much may seem spent after a kill.
 const SLICES: u64 = 100;
@@ -77,6 +76,8 @@ pub struct Exhausted {
     pub needed: Usd,
     /// What is left of the budget.
     pub left: Usd,
+    /// It is more than the whole budget.
+    pub never: bool,
 }
 
 /// What a request was let through with.
@@ -88,9 +89,9 @@ pub enum Fit {
     Tight,
 }
 
-/// The chance to set money aside.
-enum Try {
-    Taken(Usd, Fit),
+/// What came of trying to set money aside.
+pub enum Try {
+    Taken(Reservation, Fit),
     /// The ceiling must be raised first, which nobody has asked for yet.
     Above,
     /// Requests on their way, or a ceiling that was asked for, must be waited for.
@@ -147,12 +148,12 @@ impl Budget {
         }
     }
 
-    /// Returns the model that an item which has not started goes to, if it goes elsewhere now.
-    pub fn downgrade(&self, model: &str) -> Option<Arc<Tariff>> {
+    /// Returns the model that items which have not started go to, if it is time.
+    pub fn downgrade(&self) -> Option<Arc<Tariff>> {
         let other = self.limits.downgrade.as_ref()?;
         let accounts = self.accounts();
         let low = accounts.spent + accounts.at_risk >= self.limits.warn_at;
-        (low && *other.model != *model).then(|| other.clone())
+        low.then(|| other.clone())
     }
 
     /// Tells once that the warning's level is reached, and how much is spent.
@@ -164,39 +165,9 @@ impl Budget {
         now.then_some(spent)
     }
 
-    /// Sets a request's worst case aside; waits for requests on their way to give back what they
-    /// do not need, and for the ceiling. Only the first in the queue may wait here.
-    ///
-    /// Where `worst` does not fit at the moment, `tight` is tried: the most that the request can
-    /// cost if its answer is limited.
-    pub async fn reserve(
-        self: &Arc<Self>,
-        worst: Usd,
-        tight: Option<Usd>,
-        events: &mpsc::Sender<Event>,
-    ) -> Result<(Reservation, Fit), Exhausted> {
-        loop {
-            let changed = self.changed.notified();
-            match self.attempt(worst, tight)? {
-                Try::Taken(amount, fit) => {
-                    let reservation = Reservation {
-                        budget: self.clone(),
-                        amount,
-                        state: State::Unused,
-                    };
-                    return Ok((reservation, fit));
-                }
-                Try::Above => {
-                    // Wakes whoever writes ceilings down. If nobody listens, the run is ending.
-                    let _ = events.send(Event::CeilingWanted).await;
-                }
-                Try::Busy => {}
-            }
-            changed.await;
-        }
-    }
-
-    fn attempt(&self, worst: Usd, tight: Option<Usd>) -> Result<Try, Exhausted> {
+    /// Tries to set a request's worst case aside. Where it does not fit at the moment, `tight` is
+    /// tried: the most that the request can cost if its answer is limited.
+    pub fn try_reserve(self: &Arc<Self>, worst: Usd, tight: Option<Usd>) -> Result<Try, Exhausted> {
         let mut books = self.books();
         let committed = books.accounts.committed();
         let strained = |amount: Usd| amount.share(books.strain, 1000);
@@ -215,6 +186,7 @@ impl Budget {
             return Err(Exhausted {
                 needed,
                 left: self.limits.limit.less(committed),
+                never: needed > self.limits.limit,
             });
         };
         if committed + amount > books.ceiling {
@@ -223,17 +195,30 @@ impl Budget {
             return Ok(if first { Try::Above } else { Try::Busy });
         }
         books.accounts.reserved += amount;
-        Ok(Try::Taken(amount, fit))
+        let reservation = Reservation {
+            budget: self.clone(),
+            amount,
+            state: State::Unused,
+        };
+        Ok(Try::Taken(reservation, fit))
+    }
+
+    /// Waits until money came back or a ceiling was raised; what happened since the last wait
+    /// counts. Only the first in the queue may wait here.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     fn settle(&self, reserved: Usd, charge: Charge) {
         let mut books = self.books();
+        let strain = books.strain;
         let accounts = &mut books.accounts;
         accounts.reserved = accounts.reserved.less(reserved);
         match charge {
             Charge::Nothing => {}
             Charge::Known(cost) => accounts.spent += cost,
-            Charge::AtMost(cost) => accounts.at_risk += cost,
+            // Where worst cases have proved too low, so has this one.
+            Charge::AtMost(cost) => accounts.at_risk += cost.share(strain, 1000),
             Charge::Unpriced => accounts.at_risk += reserved,
         }
         if let Charge::Known(cost) = charge
@@ -241,7 +226,7 @@ impl Budget {
         {
             let strain = cost.picodollars().saturating_mul(books.strain.into())
                 / reserved.picodollars().max(1);
-            books.strain = u64::try_from(strain + 1).unwrap_or(u64::MAX);
+            books.strain = u64::try_from(strain.saturating_add(1)).unwrap_or(u64::MAX);
         }
         drop(books);
         self.changed.notify_one();
@@ -321,12 +306,8 @@ mod tests {
     }
 
     fn take(budget: &Arc<Budget>, amount: &str) -> Option<Reservation> {
-        match budget.attempt(usd(amount), None) {
-            Ok(Try::Taken(amount, _)) => Some(Reservation {
-                budget: budget.clone(),
-                amount,
-                state: State::Sent,
-            }),
+        match budget.try_reserve(usd(amount), None) {
+            Ok(Try::Taken(reservation, _)) => Some(reservation.sent()),
             _ => None,
         }
     }
@@ -369,12 +350,13 @@ mod tests {
         take(&budget, "0.9")
             .unwrap()
             .settle(Charge::Known(usd("0.9")));
-        let exhausted = budget.attempt(usd("0.5"), Some(usd("0.2")));
+        let exhausted = budget.try_reserve(usd("0.5"), Some(usd("0.2")));
         assert_eq!(
             exhausted.err(),
             Some(Exhausted {
                 needed: usd("0.2"),
-                left: usd("0.1")
+                left: usd("0.1"),
+                never: false,
             })
         );
     }
@@ -383,7 +365,7 @@ mod tests {
     fn a_limited_answer_fits_where_a_whole_one_does_not() {
         let budget = budget("1");
         let held = take(&budget, "0.9").unwrap();
-        let tight = budget.attempt(usd("0.5"), Some(usd("0.1"))).unwrap();
+        let tight = budget.try_reserve(usd("0.5"), Some(usd("0.1"))).unwrap();
         assert!(matches!(tight, Try::Taken(_, Fit::Tight)));
         drop(held);
     }
@@ -411,6 +393,26 @@ mod tests {
         take(&budget, "1").unwrap().settle(Charge::Known(usd("3")));
         let next = take(&budget, "1").unwrap();
         assert!(next.amount >= usd("3"), "{:?}", next.amount);
+    }
+
+    #[test]
+    fn what_may_have_been_charged_is_strained_like_what_was() {
+        let budget = budget("20");
+        take(&budget, "1").unwrap().settle(Charge::Known(usd("3")));
+        let lost = take(&budget, "1").unwrap();
+        lost.settle(Charge::AtMost(usd("1")));
+        assert!(
+            budget.accounts().at_risk >= usd("3"),
+            "{:?}",
+            budget.accounts()
+        );
+    }
+
+    #[test]
+    fn what_is_above_the_whole_budget_never_fits() {
+        let budget = budget("1");
+        let exhausted = budget.try_reserve(usd("2"), None).err().unwrap();
+        assert!(exhausted.never);
     }
 
     #[test]

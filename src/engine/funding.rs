@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::attempt::End;
-use super::budget::{Budget, Exhausted, Fit, Reservation};
+use super::budget::{Budget, Exhausted, Fit, Reservation, Try};
 use crate::words::event::Event;
 use crate::words::human::usd;
 use crate::words::item::Item;
-use crate::words::price::Charge;
+use crate::words::money::Usd;
+use crate::words::tariff::{Boundless, Charge};
 use crate::words::tokens::Tokens;
 use crate::words::verdict::{Failure, FailureKind};
 
@@ -43,6 +44,14 @@ impl Funded<'_> {
     }
 }
 
+/// Whether a request may go out with a limit on its answer that the budget sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limiting {
+    Allowed,
+    /// An answer was cut by such a limit already.
+    Forbidden,
+}
+
 /// Sets aside what the item can cost. Where its worst case has no room at the moment, its answer
 /// is limited to a length that hardly any answer exceeds; where even that never will have room,
 /// the run is at its end.
@@ -50,6 +59,7 @@ pub async fn fund<'i, T>(
     shared: &Shared<T>,
     item: &'i mut Item,
     unasked: bool,
+    limiting: Limiting,
 ) -> Result<Funded<'i>, End> {
     let Some(budget) = &shared.budget else {
         return Ok(Funded {
@@ -61,12 +71,13 @@ pub async fn fund<'i, T>(
     };
     warn_of_budget(shared).await;
     let downgraded = unasked && downgrade(budget, item);
-    let Some(worst) = item.worst_case() else {
-        return Err(End::Halted(unbounded(item)));
+    let worst = match item.worst_case() {
+        Ok(worst) => worst,
+        Err(boundless) => return Err(End::Halted(unbounded(item, boundless))),
     };
-    let limit = learned_limit(shared, item);
-    let tight = limit.and_then(|limit| item.most(of_all_choices(item, limit)));
-    match budget.reserve(worst, tight, &shared.events).await {
+    let limit = learned_limit(shared, item).filter(|_| limiting == Limiting::Allowed);
+    let tight = limit.and_then(|limit| item.most(limit.times(item.bounds.choices)).ok());
+    match reserve(shared, budget, worst, tight).await {
         Ok((reservation, fit)) => {
             let limited = limit.filter(|_| fit == Fit::Tight);
             Ok(Funded {
@@ -81,7 +92,26 @@ pub async fn fund<'i, T>(
                 downgraded,
             })
         }
+        Err(exhausted) if exhausted.never => Err(End::Unaffordable(too_dear(budget, exhausted))),
         Err(exhausted) => Err(End::Halted(used_up(budget, exhausted))),
+    }
+}
+
+/// Sets the money aside as soon as requests on their way have given back what they do not need, and
+/// the ceiling is high enough.
+async fn reserve<T>(
+    shared: &Shared<T>,
+    budget: &Arc<Budget>,
+    worst: Usd,
+    tight: Option<Usd>,
+) -> Result<(Reservation, Fit), Exhausted> {
+    loop {
+        match budget.try_reserve(worst, tight)? {
+            Try::Taken(reservation, fit) => return Ok((reservation, fit)),
+            Try::Above => shared.emit(Event::CeilingWanted).await,
+            Try::Busy => {}
+        }
+        budget.changed().await;
     }
 }
 
@@ -101,51 +131,72 @@ pub async fn warn_of_budget<T>(shared: &Shared<T>) {
     }
 }
 
-/// Gives an item that was never asked the cheaper model, if it is time.
+/// Gives an item that was never asked the other model, if it is time and cheaper.
 fn downgrade(budget: &Arc<Budget>, item: &mut Item) -> bool {
-    let other = budget.downgrade(&item.model);
-    if let Some(other) = &other {
-        item.switch_model(other);
+    let Some(other) = budget.downgrade() else {
+        return false;
+    };
+    // Both at the same length: another limit of its answers says nothing of the price.
+    let output = item.bounds.output.unwrap_or(Tokens(1000));
+    let cheaper = other.most(&item.bounds, output).ok() < item.most(output).ok();
+    let is_known = other.worst_case(&item.bounds).is_ok();
+    if cheaper && is_known {
+        item.switch_model(&other);
     }
-    other.is_some()
+    cheaper && is_known
 }
 
 /// Returns a limit that real answers hardly reach, for requests that set none themselves. What
 /// the user asked for is never cut shorter.
 fn learned_limit<T>(shared: &Shared<T>, item: &Item) -> Option<Tokens> {
-    let bound = item.output_bound()?;
-    let limit = shared.outputs.high().filter(|_| item.max_output.is_none());
-    limit.filter(|limit| of_all_choices(item, *limit) < bound)
-}
-
-fn of_all_choices(item: &Item, limit: Tokens) -> Tokens {
-    Tokens(limit.0.saturating_mul(item.choices))
+    let bound = item.tariff.as_ref()?.output_bound(&item.bounds)?;
+    let limit = shared
+        .outputs
+        .high()
+        .filter(|_| item.bounds.output.is_none());
+    limit.filter(|limit| limit.times(item.bounds.choices) < bound)
 }
 
 fn used_up(budget: &Budget, exhausted: Exhausted) -> Failure {
-    failure(format!(
-        "{} of {} is left, and the next request can cost {}",
-        usd(exhausted.left),
-        usd(budget.limits().limit),
-        usd(exhausted.needed),
-    ))
+    failure(
+        FailureKind::Budget,
+        format!(
+            "{} of {} is left, and the next request can cost {}",
+            usd(exhausted.left),
+            usd(budget.limits().limit),
+            usd(exhausted.needed),
+        ),
+    )
+}
+
+fn too_dear(budget: &Budget, exhausted: Exhausted) -> Failure {
+    failure(
+        FailureKind::Budget,
+        format!(
+            "it can cost {}, more than the whole budget of {}",
+            usd(exhausted.needed),
+            usd(budget.limits().limit),
+        ),
+    )
 }
 
 /// Where a whole file could be checked, this was refused before the first request.
-fn unbounded(item: &Item) -> Failure {
-    let what = match &item.tariff {
-        None => "the price of model",
-        Some(_) => "the longest answer of model",
+fn unbounded(item: &Item, boundless: Boundless) -> Failure {
+    let model = &item.model;
+    let what = match boundless {
+        Boundless::Price => format!("the price of the model {model} is not known"),
+        Boundless::Output => format!("nothing limits the answers of the model {model}"),
+        Boundless::Extras => "it asks for sound or a search, whose price is not known".to_owned(),
     };
-    failure(format!(
-        "line {}: {what} {} is not known",
-        item.line, item.model
-    ))
+    failure(
+        FailureKind::Boundless,
+        format!("line {}: {what}", item.line),
+    )
 }
 
-fn failure(message: String) -> Failure {
+fn failure(kind: FailureKind, message: String) -> Failure {
     Failure {
-        kind: FailureKind::Budget,
+        kind,
         message,
         http_status: None,
         code: None,

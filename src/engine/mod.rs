@@ -35,8 +35,8 @@ use crate::transport::Transport;
 use crate::words::event::{Event, Gauges, Hold};
 use crate::words::item::{BadLine, Entry};
 use crate::words::lengths::Lengths;
-use crate::words::price::Bill;
 use crate::words::record::{ErrorStatus, Outcome, Record};
+use crate::words::tariff::Bill;
 use crate::words::verdict::{Failure, FailureKind};
 
 /// What the engine is told to keep to.
@@ -231,7 +231,11 @@ impl<T: Transport> Engine<T> {
                     .emit(Event::Settled(record, Hold::of(slot)))
                     .await;
             }
-            Ok(End::Pending) => ending.left_pending = true,
+            Ok(End::Unasked(record)) => {
+                let settled = Event::Settled(record, Hold::default());
+                self.shared.emit(settled).await;
+            }
+            Ok(End::Pending | End::Unaffordable(_)) => ending.left_pending = true,
             Ok(End::Halted(failure)) => {
                 ending.left_pending = true;
                 self.shared.stop.advance(Phase::Draining);

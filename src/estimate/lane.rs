@@ -57,12 +57,12 @@ impl Lane {
         let model = &self.model;
         let prompt = model.counter.tokens(chat);
         self.exact += u64::from(model.counter.is_exact(chat));
-        let bound = item.max_output.or_else(|| {
+        let bound = item.bounds.output.or_else(|| {
             let most = model.max_output?;
-            Some(Tokens(most.0.saturating_mul(item.choices)))
+            Some(Tokens(most.0.saturating_mul(item.bounds.choices)))
         });
         let said = standing.said.map(|said| {
-            let all = Tokens(said.0.saturating_mul(item.choices));
+            let all = Tokens(said.0.saturating_mul(item.bounds.choices));
             bound.map_or(all, |bound| all.min(bound))
         });
         let sums = Sums {
@@ -73,7 +73,7 @@ impl Lane {
             said: said.unwrap_or_default(),
         };
         let above = model.price.as_ref().and_then(|price| tier(price, prompt));
-        let service = item.service;
+        let service = item.bounds.service;
         self.all.add(service, above, sums);
         if standing.is_settled {
             self.settled.add(service, above, sums);
@@ -85,7 +85,8 @@ impl Lane {
             if prompt > window {
                 self.too_long.add(item.line);
             } else if item
-                .max_output
+                .bounds
+                .output
                 .is_some_and(|answer| prompt + answer > window)
             {
                 self.tight.add(item.line);

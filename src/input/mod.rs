@@ -4,6 +4,7 @@
 //! content alone; memory holds one line, and 16 bytes an item while a file is being checked.
 //! Knows nothing of output files, requests or time.
 
+mod bounds;
 mod identity;
 mod lines;
 mod shape;
@@ -24,7 +25,8 @@ pub use template::Template;
 
 use crate::words::human::thousands;
 use crate::words::item::{BadLine, Entry, Item, ItemId};
-use crate::words::tokens::Tokens;
+use crate::words::price::Service;
+use crate::words::tariff::Bounds;
 
 /// Reads a stream's lines one by one into entries.
 pub struct Reader<'d, R> {
@@ -121,9 +123,7 @@ fn item(shaped: Shaped, id: ItemId, index: u64, line: u64) -> Item {
         body: shaped.body,
         metadata: shaped.metadata,
         prompt_tokens: None,
-        max_output: shaped.max_output,
-        choices: shaped.choices,
-        service: shaped.service,
+        bounds: shaped.bounds,
         expects_json: shaped.expects_json,
         tariff: None,
     }
@@ -183,27 +183,29 @@ pub struct Finding {
 /// What the good lines of a file ask of one model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelUse {
-    pub lines: u64,
-    /// The first line that asks it, and the first one that does not limit the answer.
-    pub first_line: u64,
-    pub first_unlimited: Option<u64>,
-    /// Bytes of the longest request.
-    pub longest: u64,
-    /// The highest limit on an answer.
-    pub highest_limit: Tokens,
+    /// A request that bounds all of them: as long as the longest, and so on.
+    pub bounds: Bounds,
+    /// The first lines that do not limit the answer, that ask for a dearer service, and that ask
+    /// for more than text.
+    pub unlimited: Option<u64>,
+    pub priority: Option<u64>,
+    pub extras: Option<u64>,
 }
 
 impl ModelUse {
-    fn count(&mut self, line: u64, shaped: &Shaped) {
-        if self.lines == 0 {
-            self.first_line = line;
-        }
-        self.lines += 1;
-        self.longest = self.longest.max(shaped.body.len() as u64);
-        match shaped.max_output {
-            Some(limit) => self.highest_limit = self.highest_limit.max(limit),
-            None => drop(self.first_unlimited.get_or_insert(line)),
-        }
+    fn add(&mut self, line: u64, asked: &Bounds) {
+        let all = &mut self.bounds;
+        all.prompt = all.prompt.max(asked.prompt);
+        all.output = all.output.max(asked.output);
+        all.choices = all.choices.max(asked.choices);
+        let note = |place: &mut Option<u64>, is_so: bool| {
+            if is_so {
+                place.get_or_insert(line);
+            }
+        };
+        note(&mut self.unlimited, asked.output.is_none());
+        note(&mut self.priority, asked.service == Service::Priority);
+        note(&mut self.extras, asked.has_extras);
     }
 }
 
@@ -226,15 +228,12 @@ pub struct Census {
 
 impl Census {
     fn note_model(&mut self, line: u64, shaped: &Shaped) {
-        let known = self.models.get_mut(&shaped.model);
-        match known {
-            Some(model) => model.count(line, shaped),
-            None => {
-                let mut model = ModelUse::default();
-                model.count(line, shaped);
-                self.models.insert(shaped.model.clone(), model);
-            }
+        if let Some(known) = self.models.get_mut(&shaped.model) {
+            return known.add(line, &shaped.bounds);
         }
+        let mut first = ModelUse::default();
+        first.add(line, &shaped.bounds);
+        self.models.insert(shaped.model.clone(), first);
     }
 }
 

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::bounds::bounds;
 use super::template::Template;
 use crate::words::fields::{Fields, ObjectWriter, quoted};
-use crate::words::price::Service;
-use crate::words::tokens::Tokens;
+use crate::words::tariff::Bounds;
 
 /// The longest id, in bytes.
 pub const MAX_ID: usize = 512;
@@ -91,9 +91,7 @@ pub struct Shaped {
     pub model_is_shared: bool,
     pub body: Bytes,
     pub metadata: Option<Box<RawValue>>,
-    pub max_output: Option<Tokens>,
-    pub choices: u64,
-    pub service: Service,
+    pub bounds: Bounds,
     pub expects_json: bool,
 }
 
@@ -429,23 +427,19 @@ fn fill(mut parts: Parts<'_>, defaults: &Defaults) -> Result<Shaped, Problem> {
                 .push((Cow::Owned(key.clone()), Cow::Owned(value.clone())));
         }
     }
-    let choices = number(&parts.request, "n").unwrap_or(1).max(1);
-    let max_output = max_output(&parts.request, choices);
-    let service = service(&parts.request);
     let expects_json = expects_json(&parts.request);
     let body = match parts.verbatim {
         Some(text) => Bytes::copy_from_slice(text.as_bytes()),
         None => compose(&parts.request),
     };
+    let bounds = bounds(&body, |key| find(&parts.request, key));
     Ok(Shaped {
         id: parts.id,
         model,
         model_is_shared,
         body,
         metadata: metadata(parts.own),
-        max_output,
-        choices,
-        service,
+        bounds,
         expects_json,
     })
 }
@@ -470,22 +464,6 @@ fn says(request: &RequestFields<'_>, key: &str) -> bool {
             .is_some(),
         _ => find(request, key).is_some(),
     }
-}
-
-fn number(request: &RequestFields<'_>, key: &str) -> Option<u64> {
-    find(request, key)?.parse().ok()
-}
-
-fn max_output(request: &RequestFields<'_>, choices: u64) -> Option<Tokens> {
-    let names = ["max_completion_tokens", "max_tokens"];
-    let limit = names.iter().find_map(|name| number(request, name))?;
-    Some(Tokens(limit.saturating_mul(choices)))
-}
-
-fn service(request: &RequestFields<'_>) -> Service {
-    find(request, "service_tier").map_or(Service::Standard, |raw| {
-        Service::of_tier(raw.trim_matches('"'))
-    })
 }
 
 fn expects_json(request: &RequestFields<'_>) -> bool {

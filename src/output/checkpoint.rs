@@ -105,6 +105,9 @@ pub struct State {
     pub input: Option<InputIdentity>,
     /// Bytes of the results file that are synced.
     pub results_bytes: u64,
+    /// Bytes of the errors file at that moment: what later rows cost is not counted here.
+    #[serde(default)]
+    pub errors_bytes: u64,
     /// Hash of the last bytes before that: another file, or an edited one, has another.
     pub results_tail: u64,
     /// Positions of the items with a result, as a serialized Roaring bitmap in base64; `None`

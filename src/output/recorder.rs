@@ -21,8 +21,9 @@ use super::syncer::Syncer;
 use crate::words::event::Gauges;
 use crate::words::lengths::Lengths;
 use crate::words::money::Usd;
-use crate::words::price::Bill;
 use crate::words::record::{Outcome, Record};
+use crate::words::tariff::Bill;
+use crate::words::tokens::Tokens;
 
 /// A group of rows is synced at this age or size.
 const GROUP_AGE: Duration = Duration::from_millis(50);
@@ -195,20 +196,24 @@ impl Recorder {
         rows::write(record, self.settings.format, self.settings.lean, buffer);
         self.sink.errors.old.supersede(record.id.fingerprint());
         self.since_checkpoint += 1;
-        self.spent.add(&record.bill);
-        if let Outcome::Ok { answer, .. } = &record.outcome {
-            if let Some(usage) = answer.usage {
-                self.lengths.add(usage.completion);
-            }
-            if let Some(finished) = &mut self.settings.finished {
-                finished.insert(record.index);
-            }
+        self.take_bill(&record.bill);
+        if let Outcome::Ok { .. } = &record.outcome
+            && let Some(finished) = &mut self.settings.finished
+        {
+            finished.insert(record.index);
         }
     }
 
     /// Takes in what an attempt cost that brought no row.
     pub fn take_bill(&mut self, bill: &Bill) {
         self.spent.add(bill);
+        self.learn_length(bill);
+    }
+
+    fn learn_length(&mut self, bill: &Bill) {
+        if let Some(usage) = bill.usage.filter(|usage| usage.completion > Tokens(0)) {
+            self.lengths.add(usage.completion);
+        }
     }
 
     /// Wants a ceiling of spending written down; it stands once
@@ -345,6 +350,7 @@ impl Recorder {
             run: settings.run.clone(),
             input: settings.input,
             results_bytes: self.syncing.results,
+            errors_bytes: self.syncing.errors,
             spent: Spent {
                 requests: settings.spent_before.requests + settings.gauges.sent.value(),
                 ..self.spent
@@ -360,12 +366,12 @@ impl Recorder {
         state
     }
 
-    /// Makes everything durable and leaves the files as the next run expects them. `at_risk` is
-    /// what may have been charged without an answer, where somebody keeps accounts of it.
-    pub fn finish(mut self, at_risk: Option<Usd>) -> io::Result<()> {
-        if let Some(at_risk) = at_risk {
-            // It includes what attempts of an unknown price can have cost.
-            self.spent.at_risk = at_risk;
+    /// Makes everything durable and leaves the files as the next run expects them. `booked` is what
+    /// was spent and what may have been, where somebody keeps accounts of all runs.
+    pub fn finish(mut self, booked: Option<(Usd, Usd)>) -> io::Result<()> {
+        if let Some((cost, at_risk)) = booked {
+            // They include what attempts of an unknown price can have cost.
+            (self.spent.cost, self.spent.at_risk) = (cost, at_risk);
             self.spent.unpriced = 0;
         }
         self.spent.ceiling = None;

@@ -178,8 +178,6 @@ pub struct Opened {
     pub sink: Sink,
     pub finished: Finished,
     pub spent_before: Spent,
-    /// Requests of earlier runs that were, or may have been, charged and whose cost nobody knows.
-    pub unaccounted: u64,
     /// How long the answers of earlier runs were.
     pub lengths_before: Lengths,
     /// What the user should know about the files as they were found.
@@ -273,7 +271,6 @@ fn fresh(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         sink: Sink::new(paths.clone(), results, ErrorLog::fresh(errors), lock),
         finished: Finished::default(),
         spent_before: Spent::default(),
-        unaccounted: 0,
         lengths_before: Lengths::default(),
         notes: Vec::new(),
     })
@@ -305,16 +302,17 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         .expect("standard output is not resumed");
     let results = reopen(path, &paths.torn, &mut notes)?;
     let known = known_results(request, state.as_ref(), &results, &mut notes).map_err(at(path))?;
-    let spending = Spending::read(state.as_ref(), known.rows);
-    notes.extend(spending.notes);
     let errors = reopen(&paths.errors, &paths.torn, &mut notes)?;
-    let mut finished = known.finished;
-    let errors = take_up_errors(request, errors, &mut finished)?;
+    let (mut finished, mut rows) = (known.finished, known.rows);
+    let counted = state.as_ref().filter(|_| rows.behind_checkpoint);
+    let counted = counted.map_or(0, |state| state.errors_bytes);
+    let errors = take_up_errors(request, errors, &mut finished, &mut rows, counted)?;
+    let spending = Spending::read(state.as_ref(), rows);
+    notes.extend(spending.notes);
     Ok(Opened {
         sink: Sink::new(paths.clone(), Some(results), errors, lock),
         finished,
         spent_before: spending.spent,
-        unaccounted: spending.unaccounted,
         lengths_before: state.map(|state| state.lengths).unwrap_or_default(),
         notes,
     })
@@ -391,7 +389,10 @@ fn known_results(
             damaged.push(line.number + 1);
             return Ok(());
         };
-        rows.add(head.cost);
+        // The other form of rows never says, and the checkpoint knew them.
+        let is_news = rows.behind_checkpoint || head.index.is_some() || state.is_none();
+        rows.known += head.cost.unwrap_or_default();
+        rows.unpriced += u64::from(head.cost.is_none() && is_news);
         match head.index.filter(|_| positions_hold) {
             Some(index) => drop(finished.positions.insert(index)),
             None => drop(finished.unplaced.insert(head.id.fingerprint())),
@@ -425,20 +426,29 @@ fn is_true_of(state: &State, request: &Request<'_>, results: &Journal) -> bool {
 
 /// Reads the errors file: which rows stay, which items are asked again. Rows of which a later one
 /// speaks are dropped here; a row's own position is not believed, since it may be of another input.
+/// Costs of the rows behind the first `counted` bytes are added to the others.
 fn take_up_errors(
     request: &Request<'_>,
     errors: Journal,
     finished: &mut Finished,
+    rows: &mut RowCosts,
+    counted: u64,
 ) -> Result<ErrorLog, OpenError> {
     let path = errors.path().to_owned();
     let mut last = HashMap::new();
-    let (mut lines, mut foreign) = (0, 0);
+    let (mut lines, mut foreign, mut bytes) = (0, 0, 0);
     let scan = errors.scan(0, |line| {
         lines += 1;
+        bytes += line.text.len() as u64;
         let Some(head) = line.head else {
             foreign += 1;
             return Ok(());
         };
+        if bytes > counted {
+            let is_answer = head.error == Some(ErrorStatus::Invalid);
+            rows.known += head.cost.unwrap_or_default();
+            rows.unpriced += u64::from(head.cost.is_none() && is_answer);
+        }
         // Bad lines are found anew by each run, under the name that they then have.
         let status = head
             .error

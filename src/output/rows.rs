@@ -268,7 +268,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::words::price::{Bill, Charge};
+    use crate::words::tariff::{Bill, Charge};
     use crate::words::tokens::Tokens;
 
     fn ok_record(body: &'static str) -> Record {

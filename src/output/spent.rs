@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::State;
 use crate::words::human::usd;
 use crate::words::money::Usd;
-use crate::words::price::{Bill, Charge};
+use crate::words::tariff::{Bill, Charge};
 use crate::words::tokens::Tokens;
 
 /// What was used so far, over all runs of this output. Amounts are decimal text in dollars.
@@ -60,27 +60,16 @@ impl Spent {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RowCosts {
     pub known: Usd,
-    /// Rows that do not say.
+    /// Rows of answers that do not say what they cost.
     pub unpriced: u64,
     /// Only rows behind the checkpoint were read; else all.
     pub behind_checkpoint: bool,
-}
-
-impl RowCosts {
-    pub fn add(&mut self, cost: Option<Usd>) {
-        match cost {
-            Some(cost) => self.known += cost,
-            None => self.unpriced += 1,
-        }
-    }
 }
 
 /// What earlier runs of an output spent, as its files tell.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Spending {
     pub spent: Spent,
-    /// Requests that were, or may have been, charged and whose cost nobody knows.
-    pub unaccounted: u64,
     /// What the user should know of it.
     pub notes: Vec<String>,
 }
@@ -101,13 +90,13 @@ impl Spending {
             },
             false => Spent {
                 cost: before.cost.max(rows.known),
+                unpriced: before.unpriced.max(rows.unpriced),
                 ..before
             },
         };
         if state.clean {
             return Spending {
                 spent,
-                unaccounted: spent.unpriced,
                 notes: Vec::new(),
             };
         }
@@ -125,7 +114,6 @@ impl Spending {
                 unpriced: rows.unpriced,
                 ..Spent::default()
             },
-            unaccounted: rows.unpriced,
             notes: (rows.known > Usd::ZERO)
                 .then_some(note)
                 .into_iter()
@@ -134,6 +122,16 @@ impl Spending {
     }
 
     fn after_a_kill(before: Spent, in_flight: u64) -> Self {
+        let Some(_) = before.ceiling else {
+            // Nobody reckoned with what was on its way.
+            return Spending {
+                spent: Spent {
+                    unpriced: before.unpriced + in_flight,
+                    ..before
+                },
+                notes: Vec::new(),
+            };
+        };
         let spent = before.after_a_kill();
         let lost = spent.at_risk.less(before.at_risk);
         let note = format!(
@@ -142,10 +140,6 @@ impl Spending {
         );
         Spending {
             spent,
-            unaccounted: match before.ceiling {
-                Some(_) => 0,
-                None => in_flight + before.unpriced,
-            },
             notes: (lost > Usd::ZERO).then_some(note).into_iter().collect(),
         }
     }
@@ -188,7 +182,11 @@ mod tests {
             spending.spent.ceiling,
             state.spent.ceiling.filter(|_| state.clean)
         );
-        (cost.to_string(), at_risk.to_string(), spending.unaccounted)
+        (
+            cost.to_string(),
+            at_risk.to_string(),
+            spending.spent.unpriced,
+        )
     }
 
     #[test]
@@ -221,7 +219,7 @@ mod tests {
         assert_eq!(read(&state, "0", true).2, 12);
         let mut rows = rows("0", true);
         rows.unpriced = 2;
-        assert_eq!(Spending::read(Some(&state), rows).unaccounted, 14);
+        assert_eq!(Spending::read(Some(&state), rows).spent.unpriced, 14);
     }
 
     #[test]

@@ -41,13 +41,10 @@ impl List {
         &self.models
     }
 
-    /// Finds a model by the spellings of its name, the closest first. Where several providers
-    /// have it and none is asked for, they are all returned, the dearest first.
-    pub(super) fn find(&self, provider: Option<&str>, model: &str) -> Vec<&Model> {
-        let spellings = names::spellings(model);
-        let mut places = spellings
-            .iter()
-            .flat_map(|name| names::places(provider, name));
+    /// Finds a model by one spelling of its name. Where several providers have it and none is
+    /// asked for, they are all returned, the dearest first.
+    pub(super) fn find(&self, provider: Option<&str>, spelling: &str) -> Vec<&Model> {
+        let mut places = names::places(provider, spelling).into_iter();
         let found = places.find_map(|place| Some(self.at(&place)).filter(|at| !at.is_empty()));
         found.unwrap_or_default()
     }

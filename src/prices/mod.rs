@@ -91,15 +91,17 @@ impl Book {
     /// Finds what is known of a model at a provider. Without a provider, or at one of which
     /// nothing is known, the name alone decides, and the dearest of several wins.
     pub fn find(&self, provider: Option<&str>, model: &str) -> Option<&Model> {
-        let mut found = self.lists().map(|list| list.find(provider, model));
-        found.find_map(|models| models.first().copied())
+        let found = self.spelled(provider, model);
+        let known: Vec<_> = found.filter_map(|models| models.first().copied()).collect();
+        let priced = known.iter().find(|model| model.price.is_some());
+        priced.or(known.first()).copied()
     }
 
     /// Returns the longest prompt that a model takes, and the longest answer that it gives. Of
     /// several providers the largest limits count; what the file leaves out, the table fills in.
     pub fn limits(&self, provider: Option<&str>, model: &str) -> Limits {
         let mut limits = Limits::default();
-        for models in self.lists().map(|list| list.find(provider, model)) {
+        for models in self.spelled(provider, model) {
             let largest = |limit: fn(&Model) -> Option<Tokens>| {
                 models.iter().filter_map(|model| limit(model)).max()
             };
@@ -109,9 +111,19 @@ impl Book {
         limits
     }
 
-    fn lists(&self) -> impl Iterator<Item = &List> {
-        let file = self.file.iter();
-        file.chain([&self.builtin]).map(|list| list.as_ref())
+    /// Returns the models that a name may mean: those of its closest spelling first, and of each
+    /// spelling those of the user's file before the built-in ones.
+    fn spelled<'a, 'n>(
+        &'a self,
+        provider: Option<&'n str>,
+        model: &'n str,
+    ) -> impl Iterator<Item = Vec<&'a Model>> + use<'a, 'n> {
+        let spellings = names::spellings(model).into_iter();
+        spellings.flat_map(move |spelling| {
+            let lists = self.file.iter().chain([&self.builtin]);
+            let found: Vec<_> = lists.map(|list| list.find(provider, &spelling)).collect();
+            found
+        })
     }
 
     /// Iterates over all models, without built-in ones that the file hides.

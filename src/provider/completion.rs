@@ -128,12 +128,14 @@ struct Details<'a> {
     cached: Raw<'a>,
     cache_write: Raw<'a>,
     reasoning: Raw<'a>,
+    audio: Raw<'a>,
 }
 
 fields!(Details {
     "cached_tokens" => cached,
     "cache_write_tokens" => cache_write,
     "reasoning_tokens" => reasoning,
+    "audio_tokens" => audio,
 });
 
 #[derive(Default)]
@@ -186,6 +188,7 @@ fn read_choice(choice: &Choice, completion: &Completion) -> Reading {
         }
     }
     let message = choice.message.0.as_ref();
+    let was_cut = finish_reason.as_deref().is_some_and(ran_out);
     Reading::Answer(Box::new(Answer {
         content: choice.content(),
         refusal: message
@@ -195,6 +198,7 @@ fn read_choice(choice: &Choice, completion: &Completion) -> Reading {
             .and_then(Message::tool_calls)
             .map(RawValue::to_owned),
         finish_reason,
+        was_cut,
         model: text(completion.model),
         usage,
         request_id: None,
@@ -366,6 +370,10 @@ fn usage(figures: &Figures) -> Option<Usage> {
         cache_write: written.map(|written| written.less(written_long.unwrap_or_default())),
         cache_write_long: written_long,
         reasoning: part(&figures.completion_details, |details| details.reasoning),
+        audio: [&figures.prompt_details, &figures.completion_details]
+            .into_iter()
+            .filter_map(|details| part(details, |details| details.audio))
+            .sum(),
         service: Service::Standard,
         stated_cost: figures.cost.and_then(|cost| Usd::parse(cost.get()).ok()),
     })

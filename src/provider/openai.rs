@@ -212,7 +212,7 @@ mod tests {
 
     use super::*;
     use crate::words::item::ItemId;
-    use crate::words::price::Service;
+    use crate::words::tariff::Bounds;
 
     fn item(model: &str, body: &'static str) -> Item {
         Item {
@@ -224,9 +224,7 @@ mod tests {
             body: Bytes::from_static(body.as_bytes()),
             metadata: None,
             prompt_tokens: None,
-            max_output: None,
-            choices: 1,
-            service: Service::Standard,
+            bounds: Bounds::default(),
             expects_json: false,
             tariff: None,
         }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::item::ItemId;
 use super::money::Usd;
-use super::price::Bill;
 use super::record::Record;
+use super::tariff::Bill;
 use super::verdict::Failure;
 
 /// Something that happened. The order of events is the order of their happening.
@@ -26,7 +26,14 @@ pub enum Event {
         bill: Bill,
     },
     /// The route pushed back; the item keeps its attempts.
-    Throttled { id: ItemId, failure: Failure },
+    Throttled {
+        id: ItemId,
+        failure: Failure,
+        /// What the attempt used and cost all the same.
+        bill: Bill,
+    },
+    /// An attempt came to nothing, and its item stays pending; it cost something all the same.
+    Unanswered(Bill),
     /// All requests wait.
     Paused { wait: Duration, failure: Failure },
     /// So much of the budget is spent that the user should know; items that have not started go

@@ -11,16 +11,8 @@ use serde_json::value::RawValue;
 
 use super::fields::{Fields, ObjectWriter, quoted};
 use super::money::Usd;
-use super::price::{Service, Tariff};
+use super::tariff::{Boundless, Bounds, Tariff};
 use super::tokens::Tokens;
-
-/// Tokens that a server may add to a prompt: a chat template, a system prompt of its own.
-const ADDED_BY_SERVER: u64 = 512;
-/// More than a picture costs anywhere, for each time that a request says `image_url`; a part
-/// says it twice.
-const HALF_A_PICTURE: u64 = 25_000;
-/// What files, sounds and films can cost is bounded by the model's window alone.
-const UNKNOWN_ATTACHMENT: u64 = 1_000_000;
 
 /// The name under which an item's answer is stored; unique within a run.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,12 +81,7 @@ pub struct Item {
     pub metadata: Option<Box<RawValue>>,
     /// Prompt tokens, counted only where a limit needs them.
     pub prompt_tokens: Option<Tokens>,
-    /// The most tokens that the answer may have, over all its choices, if the request says so.
-    pub max_output: Option<Tokens>,
-    /// Answers that the request asks for at once.
-    pub choices: u64,
-    /// How the request asks to be served.
-    pub service: Service,
+    pub bounds: Bounds,
     /// The request asks for JSON, so that an answer that is none cannot be used.
     pub expects_json: bool,
     /// `None` where the model's price is not known.
@@ -102,44 +89,16 @@ pub struct Item {
 }
 
 impl Item {
-    /// Returns the most tokens that the answer may have, by the request or else by the model.
-    pub fn output_bound(&self) -> Option<Tokens> {
-        let by_model = || {
-            let most = self.tariff.as_ref()?.max_output?;
-            Some(Tokens(most.0.saturating_mul(self.choices)))
-        };
-        self.max_output.or_else(by_model)
-    }
-
-    /// Returns the most that one attempt can cost; `None` where nothing bounds it.
-    pub fn worst_case(&self) -> Option<Usd> {
-        self.most(self.output_bound()?)
+    /// Returns the most that one attempt can cost.
+    pub fn worst_case(&self) -> Result<Usd, Boundless> {
+        let tariff = self.tariff.as_ref().ok_or(Boundless::Price)?;
+        tariff.worst_case(&self.bounds)
     }
 
     /// Returns the most that an answer of at most so many tokens can cost.
-    pub fn most(&self, output: Tokens) -> Option<Usd> {
-        let tariff = self.tariff.as_ref()?;
-        // Who asks for less than the usual service may be served with it all the same.
-        let service = match self.service {
-            Service::Priority => Service::Priority,
-            Service::Standard | Service::Flex | Service::Batch => Service::Standard,
-        };
-        tariff.price.most(self.prompt_bound(), output, service)
-    }
-
-    /// Returns a number of tokens that the prompt cannot exceed: no vocabulary has a token
-    /// shorter than a byte.
-    fn prompt_bound(&self) -> Tokens {
-        let said = |word: &str| memchr::memmem::find_iter(&self.body, word).count() as u64;
-        let pictures = said("image_url").saturating_mul(HALF_A_PICTURE);
-        let others = ["input_audio", "file_id", "file_url", "video_url"].map(said);
-        let others = others
-            .iter()
-            .sum::<u64>()
-            .saturating_mul(UNKNOWN_ATTACHMENT);
-        let bound = self.body.len() as u64 + ADDED_BY_SERVER + pictures + others;
-        let window = self.tariff.as_ref().and_then(|tariff| tariff.max_input);
-        window.map_or(Tokens(bound), |window| Tokens(bound).min(window))
+    pub fn most(&self, output: Tokens) -> Result<Usd, Boundless> {
+        let tariff = self.tariff.as_ref().ok_or(Boundless::Price)?;
+        tariff.most(&self.bounds, output)
     }
 
     /// Gives the request another model.
@@ -153,7 +112,7 @@ impl Item {
     /// understands.
     pub fn cap_output(&mut self, field: &str, most: Tokens) {
         self.set(field, &most.0.to_string());
-        self.max_output = Some(Tokens(most.0.saturating_mul(self.choices)));
+        self.bounds.output = Some(most.times(self.bounds.choices));
     }
 
     /// Sets one field of the request and leaves all others as they are written.
@@ -230,9 +189,7 @@ mod tests {
             body: body.to_owned().into(),
             metadata: None,
             prompt_tokens: None,
-            max_output: None,
-            choices: 1,
-            service: Service::Standard,
+            bounds: Bounds::default(),
             expects_json: false,
             tariff: Some(tariff("m")),
         }
@@ -240,50 +197,6 @@ mod tests {
 
     fn body(item: &Item) -> &str {
         std::str::from_utf8(&item.body).unwrap()
-    }
-
-    #[test]
-    fn the_worst_case_is_the_prompt_by_bytes_and_the_longest_answer() {
-        let mut item = item(&"x".repeat(488));
-        assert_eq!(item.worst_case().unwrap().to_string(), "0.011");
-        item.choices = 3;
-        assert_eq!(item.worst_case().unwrap().to_string(), "0.031");
-        item.max_output = Some(Tokens(100));
-        assert_eq!(item.worst_case().unwrap().to_string(), "0.002");
-    }
-
-    #[test]
-    fn the_models_window_bounds_every_prompt() {
-        let long = item(&"x".repeat(50_000));
-        assert_eq!(long.most(Tokens(0)).unwrap().to_string(), "0.01");
-        let picture = item(r#"{"type":"image_url","image_url":{"url":"https://x/y.png"}}"#);
-        assert_eq!(picture.most(Tokens(0)).unwrap().to_string(), "0.01");
-    }
-
-    #[test]
-    fn a_cheaper_service_is_never_counted_on() {
-        let mut item = item("{}");
-        let mut cheaper = Tariff::clone(&tariff("m"));
-        let mut price = Price::clone(&cheaper.price);
-        price.flex = Some(Price::simple(Rate::default(), Rate::default()).standard);
-        cheaper.price = Arc::new(price);
-        item.tariff = Some(Arc::new(cheaper));
-        let usual = item.worst_case();
-        item.service = Service::Flex;
-        assert_eq!(item.worst_case(), usual);
-        item.service = Service::Priority;
-        assert_eq!(item.worst_case(), None);
-    }
-
-    #[test]
-    fn without_a_bound_there_is_no_worst_case() {
-        let mut item = item("{}");
-        item.tariff = None;
-        assert_eq!(item.worst_case(), None);
-        let mut endless = Tariff::clone(&tariff("m"));
-        endless.max_output = None;
-        item.tariff = Some(Arc::new(endless));
-        assert_eq!(item.worst_case(), None);
     }
 
     #[test]
@@ -295,7 +208,10 @@ mod tests {
             body(&item),
             r#"{"t":1.10,"messages":[ 1 ],"model":"cheap","max_tokens":7}"#
         );
-        assert_eq!((&*item.model, item.max_output), ("cheap", Some(Tokens(7))));
+        assert_eq!(
+            (&*item.model, item.bounds.output),
+            ("cheap", Some(Tokens(7)))
+        );
         assert_eq!(item.tariff.unwrap().model, "cheap".into());
     }
 }

@@ -8,6 +8,7 @@ pub mod lengths;
 pub mod money;
 pub mod price;
 pub mod record;
+pub mod tariff;
 pub mod tokens;
 pub mod verdict;
 pub mod wire;

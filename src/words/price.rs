@@ -2,8 +2,6 @@
 //!
 //! A price that is not known is no price at all, never zero: whoever has no [`Price`] has no cost.
 
-use std::sync::Arc;
-
 use super::money::{Rate, Usd};
 use super::tokens::{Tokens, Usage};
 
@@ -167,8 +165,11 @@ impl Price {
         }
     }
 
-    /// Returns what an answer cost.
+    /// Returns what an answer cost, unless it was more than text.
     pub fn cost(&self, usage: &Usage) -> Option<Usd> {
+        if usage.audio > Tokens(0) {
+            return None;
+        }
         let tiers = self.tiers(usage.service)?;
         Some(tiers.rates(usage.prompt).cost(usage))
     }
@@ -177,51 +178,6 @@ impl Price {
     /// reasoned about.
     pub fn most(&self, prompt: Tokens, output: Tokens, service: Service) -> Option<Usd> {
         Some(self.tiers(service)?.most(prompt, output))
-    }
-}
-
-/// What is known of a model's money before it is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tariff {
-    pub model: Arc<str>,
-    pub price: Arc<Price>,
-    /// The longest prompt that the model takes.
-    pub max_input: Option<Tokens>,
-    /// The longest answer that the model gives.
-    pub max_output: Option<Tokens>,
-}
-
-/// What one attempt used and what it cost, as far as anybody can tell.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Bill {
-    pub usage: Option<Usage>,
-    pub charge: Charge,
-}
-
-/// What was charged for one attempt.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Charge {
-    #[default]
-    Nothing,
-    Known(Usd),
-    /// It may have been charged, and this is the most that it can be.
-    AtMost(Usd),
-    /// It was, or may have been, charged, and nobody knows how much.
-    Unpriced,
-}
-
-impl Charge {
-    /// Returns the cost that is certain.
-    pub fn known(self) -> Option<Usd> {
-        match self {
-            Charge::Known(cost) => Some(cost),
-            Charge::Nothing | Charge::AtMost(_) | Charge::Unpriced => None,
-        }
-    }
-
-    /// Tells that nobody knows what was charged, if anything.
-    pub fn is_uncertain(self) -> bool {
-        matches!(self, Charge::AtMost(_) | Charge::Unpriced)
     }
 }
 
@@ -361,6 +317,13 @@ mod tests {
         used.cache_write = Some(Tokens(u64::MAX));
         used.reasoning = Some(Tokens(u64::MAX));
         assert_eq!(cost(&gpt_4o(), used, Service::Standard), "0.0000125");
+    }
+
+    #[test]
+    fn sound_has_no_price_here() {
+        let mut used = usage(10, 0, 10);
+        used.audio = Tokens(1);
+        assert_eq!(gpt_4o().cost(&used), None);
     }
 
     #[test]

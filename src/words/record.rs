@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::item::ItemId;
-use super::price::Bill;
+use super::tariff::Bill;
 use super::verdict::{Answer, Failure};
 
 /// How an item ended.

@@ -20,6 +20,10 @@ impl Tokens {
     pub fn less(self, other: Tokens) -> Tokens {
         Tokens(self.0.saturating_sub(other.0))
     }
+
+    pub fn times(self, factor: u64) -> Tokens {
+        Tokens(self.0.saturating_mul(factor))
+    }
 }
 
 impl Add for Tokens {
@@ -54,6 +58,8 @@ pub struct Usage {
     pub cache_write: Option<Tokens>,
     pub cache_write_long: Option<Tokens>,
     pub reasoning: Option<Tokens>,
+    /// Sound, in the prompt and in the answer, which text prices say nothing of.
+    pub audio: Tokens,
     /// How the request was served.
     pub service: Service,
     /// What the answer cost by the provider's own words.

@@ -43,6 +43,8 @@ pub struct Answer {
     pub tool_calls: Option<Box<RawValue>>,
     /// Kept as the provider spells it: an open set.
     pub finish_reason: Option<String>,
+    /// It ended at the limit of its tokens, in anyone's spelling of the finish reason.
+    pub was_cut: bool,
     /// The model that really answered.
     pub model: Option<String>,
     pub usage: Option<Usage>,
@@ -92,8 +94,12 @@ pub enum FailureKind {
     Quota,
     /// The input line is bad.
     InvalidInput,
-    /// The run's own budget is used up.
+    /// The run's own budget is used up, or too small for the item.
     Budget,
+    /// Nothing bounds what the item can cost, and the run has a budget.
+    Boundless,
+    /// The answer was cut, since the budget had no room for a longer one.
+    Cut,
 }
 
 impl FailureKind {
@@ -115,7 +121,9 @@ impl FailureKind {
             Self::Auth => "key refused",
             Self::Quota => "quota exhausted",
             Self::InvalidInput => "bad input line",
-            Self::Budget => "budget used up",
+            Self::Budget => "budget too small",
+            Self::Boundless => "cost without a bound",
+            Self::Cut => "cut by the budget",
         }
     }
 

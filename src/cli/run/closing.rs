@@ -147,6 +147,7 @@ impl Closing<'_> {
         let accounts = budget.accounts();
         let rest = each.times(left);
         let enough = accounts.committed() + rest + rest.share(1, 10) + accounts.refused;
+        let enough = enough.max(budget.limits().limit);
         Some(two_digits_up(enough))
     }
 
@@ -165,6 +166,10 @@ impl Closing<'_> {
             FailureKind::Budget => (
                 "the budget is used up",
                 "a larger --budget goes further".to_owned(),
+            ),
+            FailureKind::Boundless => (
+                "an item's cost has no bound, and the run has a budget",
+                "give the price or the limit that is missing".to_owned(),
             ),
             FailureKind::NotFound => (
                 "the endpoint does not know this address or model",

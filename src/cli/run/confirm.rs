@@ -72,7 +72,8 @@ fn look_ahead(
 ) -> Result<Outlook> {
     let models = models(settings, census);
     let job = Job {
-        model: &|name| models[name].clone(),
+        // A name that the check did not see is of a file that changed, which reading finds out.
+        model: &|name| models.get(name).cloned().unwrap_or_else(|| unknown(name)),
         compared: &[],
         said: None,
         settled: &HashSet::new(),
@@ -121,6 +122,16 @@ fn models(settings: &RunSettings, census: &Census) -> HashMap<Arc<str>, Model> {
         (name.clone(), model)
     };
     census.models.keys().map(model).collect()
+}
+
+fn unknown(name: &Arc<str>) -> Model {
+    Model {
+        name: name.clone(),
+        counter: Counter::of(name),
+        price: None,
+        max_input: None,
+        max_output: None,
+    }
 }
 
 impl Outlook {

@@ -14,7 +14,7 @@ use crate::engine::{Phase, Stop};
 use crate::output::Recorder;
 use crate::words::event::Event;
 use crate::words::human::count;
-use crate::words::price::{Bill, Charge};
+use crate::words::tariff::Bill;
 
 /// How long events gather before they are heard. To be woken for each single one costs more than
 /// to hear it; slots are taken meanwhile, so this stays far below any server's latency.
@@ -62,8 +62,9 @@ impl Hub {
         self.progress.finish();
         match failure {
             None => {
-                let at_risk = self.budget.map(|budget| budget.accounts().at_risk);
-                let finished = self.recorder.finish(at_risk);
+                let accounts = self.budget.map(|budget| budget.accounts());
+                let booked = accounts.map(|accounts| (accounts.spent, accounts.at_risk));
+                let finished = self.recorder.finish(booked);
                 (self.tally, finished.context("failed to write the output"))
             }
             Some(error) => self.write_at_last(&heard, error),
@@ -74,14 +75,12 @@ impl Hub {
         self.progress.hear(event);
         match event {
             Event::Settled(record, _) => self.recorder.take(record),
-            Event::Retried { bill, .. } => self.recorder.take_bill(bill),
+            Event::Retried { bill, .. }
+            | Event::Throttled { bill, .. }
+            | Event::Unanswered(bill) => self.recorder.take_bill(bill),
             // A budget has them on its books already.
             Event::Dropped(requests) if self.budget.is_none() => {
-                let unknown = Bill {
-                    usage: None,
-                    charge: Charge::Unpriced,
-                };
-                (0..*requests).for_each(|_| self.recorder.take_bill(&unknown));
+                (0..*requests).for_each(|_| self.recorder.take_bill(&Bill::UNKNOWN));
             }
             _ => {}
         }

@@ -13,7 +13,8 @@ use crate::output::Opened;
 use crate::words::human::{count, thousands, usd};
 use crate::words::item::{Entry, Item};
 use crate::words::money::Usd;
-use crate::words::price::{Service, Tariff};
+use crate::words::price::Service;
+use crate::words::tariff::{Bounds, Tariff};
 use crate::words::tokens::Tokens;
 
 /// Prices of the models of one run, each looked up once.
@@ -67,19 +68,15 @@ pub fn check_budget(settings: &RunSettings, census: Option<&Census>) -> Result<(
         if tariff.max_output.is_none() && settings.max_tokens.is_none() {
             return Err(unlimited(model, None).into());
         }
-        let usual = settings.defaults.model.as_ref();
-        if let Some(usual) = usual.and_then(|usual| tariffs.of(usual)) {
-            refuse_dearer(&usual, &tariff)?;
-        }
+        let asked = census.into_iter().flat_map(|census| census.models.keys());
+        let asked: Vec<_> = asked.filter_map(|model| tariffs.of(model)).collect();
+        refuse_dearer(&asked, &tariff)?;
     }
     let Some(census) = census else {
         return Ok(());
     };
     for (model, wanted) in &census.models {
-        let tariff = tariffs.of(model).ok_or_else(|| unpriced(model))?;
-        if tariff.max_output.is_none() && wanted.first_unlimited.is_some() {
-            return Err(unlimited(model, wanted.first_unlimited).into());
-        }
+        check_model(&mut tariffs, model, wanted)?;
     }
     if settings.mode != crate::output::StartMode::Resume {
         check_first_item(settings, budget, census, &mut tariffs)?;
@@ -87,15 +84,48 @@ pub fn check_budget(settings: &RunSettings, census: Option<&Census>) -> Result<(
     Ok(())
 }
 
-fn refuse_dearer(usual: &Tariff, other: &Tariff) -> Result<()> {
+/// Refuses a model whose price, or whose most expensive answer, is not known.
+fn check_model(tariffs: &mut Tariffs<'_>, model: &Arc<str>, wanted: &ModelUse) -> Result<()> {
+    let tariff = tariffs.of(model).ok_or_else(|| unpriced(model))?;
+    if tariff.max_output.is_none() && wanted.unlimited.is_some() {
+        return Err(unlimited(model, wanted.unlimited).into());
+    }
+    if let Some(line) = wanted.priority
+        && tariff.price.tiers(Service::Priority).is_none()
+    {
+        let what = format!(
+            "line {line}: --budget needs a price, and that of priority service by the model {model} is not known"
+        );
+        return Err(Refusal::new(what).hint(PRICE_HINT).into());
+    }
+    if let Some(line) = wanted.extras {
+        let what = format!(
+            "line {line}: --budget cannot hold where sound or a search is asked for, which are not priced by text tokens"
+        );
+        return Err(Refusal::new(what)
+            .hint("run these lines by themselves, without --budget")
+            .into());
+    }
+    Ok(())
+}
+
+/// Refuses a model that is cheaper than none of those that the lines ask for.
+fn refuse_dearer(asked: &[Arc<Tariff>], other: &Tariff) -> Result<()> {
     let million = |tariff: &Tariff| {
         let rates = tariff.price.standard.base();
         (rates.input.million(), rates.output.million())
     };
-    let ((input, output), (other_input, other_output)) = (million(usual), million(other));
-    if other_input < input || other_output < output {
+    let (other_input, other_output) = million(other);
+    let is_cheaper = |usual: &Arc<Tariff>| {
+        let (input, output) = million(usual);
+        other_input <= input
+            && other_output <= output
+            && (other_input, other_output) != (input, output)
+    };
+    let Some(usual) = asked.first().filter(|_| !asked.iter().any(is_cheaper)) else {
         return Ok(());
-    }
+    };
+    let (input, output) = million(usual);
     let what = format!(
         "--downgrade {} is not cheaper than {}",
         other.model, usual.model
@@ -110,14 +140,13 @@ fn refuse_dearer(usual: &Tariff, other: &Tariff) -> Result<()> {
     Err(Refusal::new(what).hint(hint).into())
 }
 
+const PRICE_HINT: &str = "--price-in USD --price-out USD give it per million tokens; --prices FILE reads a table; llmbatch models lists what is known";
+
 fn unpriced(model: &str) -> Refusal {
     Refusal::new(format!(
         "--budget needs a price, and that of the model {model} is not known"
     ))
-    .hint(
-        "--price-in USD --price-out USD give it per million tokens; --prices FILE reads a table; \
-         llmbatch models lists what is known",
-    )
+    .hint(PRICE_HINT)
 }
 
 fn unlimited(model: &str, line: Option<u64>) -> Refusal {
@@ -138,12 +167,9 @@ fn check_first_item(
         return Ok(());
     };
     item.tariff = tariffs.of(&item.model);
-    let Some(worst) = item.worst_case() else {
-        let what = format!(
-            "--budget needs a price, and line {} asks for a service of the model {} whose price is not known",
-            item.line, item.model
-        );
-        return Err(Refusal::new(what).into());
+    let Ok(worst) = item.worst_case() else {
+        // Each model was looked at.
+        return Ok(());
     };
     if worst <= budget.limit {
         return Ok(());
@@ -154,12 +180,13 @@ fn check_first_item(
         item.line,
         usd(worst)
     );
-    let hint = match item.max_output {
-        Some(_) => "a larger --budget, or a smaller limit on the answer's tokens".to_owned(),
-        None => format!(
+    let longest = item.tariff.and_then(|tariff| tariff.max_output);
+    let hint = match (item.bounds.output, longest) {
+        (None, Some(longest)) => format!(
             "--max-tokens N limits the answer, which can have {} tokens otherwise",
-            thousands(item.output_bound().unwrap_or_default().0)
+            thousands(longest.0)
         ),
+        _ => "a larger --budget, or a smaller limit on the answer's tokens".to_owned(),
     };
     Err(Refusal::new(what).hint(hint).into())
 }
@@ -182,8 +209,10 @@ pub fn open_budget(
     settings: &RunSettings,
     census: Option<&Census>,
     opened: &mut Opened,
-) -> Option<Arc<Budget>> {
-    let budget = settings.budget.as_ref()?;
+) -> Result<Option<Arc<Budget>>> {
+    let Some(budget) = &settings.budget else {
+        return Ok(None);
+    };
     let mut tariffs = Tariffs::new(settings);
     let limits = Limits {
         limit: budget.limit,
@@ -193,37 +222,46 @@ pub fn open_budget(
             .as_ref()
             .and_then(|model| tariffs.of(model)),
     };
-    let lost = census.map_or(Usd::ZERO, |census| {
-        dearest(census, &mut tariffs).times(opened.unaccounted)
-    });
-    if lost > Usd::ZERO {
+    let before = &mut opened.spent_before;
+    if before.unpriced > 0 {
+        let requests = count(before.unpriced, "request");
+        let census = census.ok_or_else(|| {
+            Refusal::new(format!(
+                "what {requests} of earlier runs cost is not known, and nothing bounds it without a file of items"
+            ))
+            .hint("go on without --budget, or from a file")
+        })?;
+        let lost = dearest(census, &mut tariffs).times(before.unpriced);
         opened.notes.push(format!(
-            "what {} of earlier runs cost is not known; up to {} counts as spent",
-            count(opened.unaccounted, "request"),
+            "what {requests} of earlier runs cost is not known; up to {} counts as spent",
             usd(lost)
         ));
+        before.at_risk += lost;
+        before.unpriced = 0;
     }
-    let before = &mut opened.spent_before;
-    before.at_risk += lost;
-    before.unpriced = 0;
-    Some(Budget::open(limits, before.cost, before.at_risk))
+    Ok(Some(Budget::open(limits, before.cost, before.at_risk)))
 }
 
 /// Returns the most that any request of the file can cost.
 fn dearest(census: &Census, tariffs: &mut Tariffs<'_>) -> Usd {
     let most = |(model, wanted): (&Arc<str>, &ModelUse)| {
         let tariff = tariffs.of(model)?;
-        let output = tariff
-            .max_output
-            .filter(|_| wanted.first_unlimited.is_some());
-        let output = output.unwrap_or_default().max(wanted.highest_limit);
-        let prompt = Tokens(wanted.longest);
-        tariff.price.most(prompt, output, Service::Standard)
+        let bounds = &wanted.bounds;
+        let by_model = || Some(tariff.max_output?.times(bounds.choices));
+        let unlimited = wanted.unlimited.and_then(|_| by_model());
+        let output = unlimited
+            .unwrap_or_default()
+            .max(bounds.output.unwrap_or_default());
+        let services = [
+            Some(Service::Standard),
+            wanted.priority.map(|_| Service::Priority),
+        ];
+        let cost = |service| {
+            let bounds = Bounds { service, ..*bounds };
+            tariff.most(&bounds, output).ok()
+        };
+        services.into_iter().flatten().filter_map(cost).max()
     };
-    census
-        .models
-        .iter()
-        .filter_map(most)
-        .max()
-        .unwrap_or_default()
+    let models = census.models.iter();
+    models.filter_map(most).max().unwrap_or_default()
 }

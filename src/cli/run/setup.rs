@@ -88,7 +88,7 @@ impl Ready {
             confirm(args, &settings, census.as_ref(), &Finished::default())?;
         }
         let mut opened = open(&settings, census.as_ref())?;
-        let budget = open_budget(&settings, census.as_ref(), &mut opened);
+        let budget = open_budget(&settings, census.as_ref(), &mut opened)?;
         let Opened {
             sink,
             mut finished,

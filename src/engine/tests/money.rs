@@ -9,7 +9,8 @@ use crate::engine::budget::{Budget, Limits};
 use crate::words::event::Event;
 use crate::words::item::Item;
 use crate::words::money::{Rate, Usd};
-use crate::words::price::{Charge, Price, Tariff};
+use crate::words::price::Price;
+use crate::words::tariff::{Charge, Tariff};
 use crate::words::tokens::Tokens;
 use crate::words::verdict::FailureKind;
 
@@ -81,7 +82,7 @@ async fn a_spent_budget_stops_the_run_and_leaves_the_rest_pending() {
     // Limited by themselves, so nothing tightens them.
     let own_limit = |item: &mut Item| {
         priced(item);
-        item.max_output = Some(Tokens(1000));
+        item.bounds.output = Some(Tokens(1000));
     };
     let seen = scene(100, &budget).with_items(own_limit).play().await;
     assert_eq!(halted(&seen), FailureKind::Budget);

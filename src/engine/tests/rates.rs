@@ -51,7 +51,7 @@ async fn unused_tokens_of_a_reservation_are_given_back() {
         .tpm(6_000)
         .with_items(|item| {
             item.prompt_tokens = Some(Tokens(0));
-            item.max_output = Some(Tokens(1000));
+            item.bounds.output = Some(Tokens(1000));
         })
         .play()
         .await;
@@ -67,7 +67,7 @@ async fn slow_answers(latency: fn(Ask) -> Duration) -> Seen {
         .tpm(600_000)
         .with_items(|item| {
             item.prompt_tokens = Some(Tokens(0));
-            item.max_output = Some(Tokens(1000));
+            item.bounds.output = Some(Tokens(1000));
         })
         .play()
         .await;
@@ -97,7 +97,7 @@ async fn answers_longer_than_reserved_slow_the_run_to_the_limit() {
         .tpm(6_000)
         .with_items(|item| {
             item.prompt_tokens = Some(Tokens(0));
-            item.max_output = Some(Tokens(10));
+            item.bounds.output = Some(Tokens(10));
         })
         .play()
         .await;
@@ -128,7 +128,7 @@ async fn an_item_heavier_than_a_whole_minute_settles() {
         .tpm(6_000)
         .with_items(|item| {
             item.prompt_tokens = Some(Tokens(12_000));
-            item.max_output = Some(Tokens(0));
+            item.bounds.output = Some(Tokens(0));
         })
         .play()
         .await;
@@ -142,7 +142,7 @@ async fn error_answers_use_no_tokens() {
         .tpm(6_000)
         .with_items(|item| {
             item.prompt_tokens = Some(Tokens(1000));
-            item.max_output = Some(Tokens(0));
+            item.bounds.output = Some(Tokens(0));
         })
         .play()
         .await;

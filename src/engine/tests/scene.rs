@@ -15,8 +15,8 @@ use super::script::{Ask, Reader, Say, spoken};
 
 use crate::words::event::{Event, Gauges, Hold};
 use crate::words::item::{BadLine, Entry, Item};
-use crate::words::price::Service;
 use crate::words::record::{ErrorStatus, Outcome, Record};
+use crate::words::tariff::Bounds;
 use crate::words::verdict::FailureKind;
 use crate::words::wire::{Exchange, Request};
 
@@ -73,9 +73,7 @@ pub fn item(index: u64) -> Item {
         body: index.to_string().into(),
         metadata: None,
         prompt_tokens: None,
-        max_output: None,
-        choices: 1,
-        service: Service::Standard,
+        bounds: Bounds::default(),
         expects_json: false,
         tariff: None,
     }

@@ -7,7 +7,8 @@ use crate::estimate::{Asked, Job, Model, count};
 use crate::tokenizer::Counter;
 use crate::words::item::Item;
 use crate::words::money::Rate;
-use crate::words::price::{Price, Service, Tiers};
+use crate::words::price::{Price, Tiers};
+use crate::words::tariff::Bounds;
 
 fn model(name: &Arc<str>) -> Model {
     let rate = |text| Rate::per_million(text).unwrap();
@@ -35,9 +36,7 @@ fn asked(number: u64, name: &str) -> Asked {
         body: body.into(),
         metadata: None,
         prompt_tokens: None,
-        max_output: None,
-        choices: 1,
-        service: Service::Standard,
+        bounds: Bounds::default(),
         expects_json: false,
         tariff: None,
     };

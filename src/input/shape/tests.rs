@@ -1,6 +1,7 @@
 //! Tests of single lines.
 
 use super::*;
+use crate::words::tokens::Tokens;
 
 fn with_model() -> Defaults {
     Defaults {
@@ -41,7 +42,7 @@ fn a_prompt_line_becomes_messages() {
         r#"{"model":"m","max_tokens":5,"n":2,"messages":[{"role":"system","content":"terse"},{"role":"user","content":"hi \"x\""}]}"#
     );
     assert_eq!(metadata_text(&line), Some(r#"{"customer":42}"#));
-    assert_eq!(line.max_output, Some(Tokens(10)));
+    assert_eq!(line.bounds.output, Some(Tokens(10)));
     assert!(line.model_is_shared);
 }
 
