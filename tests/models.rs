@@ -98,7 +98,7 @@ fn a_file_goes_before_the_table_and_is_named() {
         row("gpt-4o-mini")[..5],
         ["gpt-4o-mini", "openai", "0.15", "0.075", "0.6"]
     );
-    let footer = "first 2 models of prices.json (2026-12-01, our contract)\n";
+    let footer = "2 models of prices.json (2026-12-01, our contract) before the built-in ones\n";
     assert!(done.stdout.contains(footer), "{}", done.stdout);
 }
 

@@ -33,7 +33,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Try it without a key:\n  llmbatch run examples/tickets.jsonl --prompt-file examples/classify.txt --simulate\n\nExit codes: 0 every item has a result, 1 the output could not be written,\n2 bad usage or input (nothing was sent), 3 some items are in the errors file,\n4 stopped by a guard (key, quota, outage), 130/143 interrupted; --resume continues"
+    after_help = "Try it without a key:\n  llmbatch run examples/tickets.jsonl --prompt-file examples/classify.txt --simulate\n\nExit codes: 0 every item has a result, 1 the output could not be written,\n2 bad usage or input (nothing was sent), 3 some items are in the errors file,\n4 stopped by a guard (budget, key, quota, outage), 130/143 interrupted; --resume continues"
 )]
 pub struct RunArgs {
     /// JSONL file of items, or - for standard input
@@ -143,6 +143,17 @@ pub struct RunArgs {
         help_heading = "Money"
     )]
     pub downgrade: Option<String>,
+    /// Show what the run can cost and ask, where that is more than this; without a terminal, refuse
+    #[arg(
+        long,
+        value_name = "USD",
+        allow_hyphen_values = true,
+        help_heading = "Money"
+    )]
+    pub confirm_above: Option<String>,
+    /// Take the answer to --confirm-above for granted
+    #[arg(short = 'y', long, help_heading = "Money")]
+    pub yes: bool,
     #[command(flatten)]
     pub prices: PriceArgs,
 
@@ -282,7 +293,7 @@ pub struct ValidateArgs {
 #[derive(Debug, Default, Args)]
 pub struct PriceArgs {
     /// Prices from a file, before the built-in ones (llmbatch's own layout, or LiteLLM's JSON)
-    #[arg(long, value_name = "FILE", help_heading = "Prices")]
+    #[arg(long, value_name = "FILE", help_heading = "Money")]
     pub prices: Option<PathBuf>,
     /// USD per 1M prompt tokens, for every model of the run
     #[arg(
@@ -290,7 +301,7 @@ pub struct PriceArgs {
         value_name = "USD",
         requires = "price_out",
         allow_hyphen_values = true,
-        help_heading = "Prices"
+        help_heading = "Money"
     )]
     pub price_in: Option<String>,
     /// USD per 1M tokens of answers, for every model of the run
@@ -299,7 +310,7 @@ pub struct PriceArgs {
         value_name = "USD",
         requires = "price_in",
         allow_hyphen_values = true,
-        help_heading = "Prices"
+        help_heading = "Money"
     )]
     pub price_out: Option<String>,
 }
@@ -310,7 +321,7 @@ pub struct ModelsArgs {
     pub pattern: Option<String>,
 
     /// Prices from a file, before the built-in ones (llmbatch's own layout, or LiteLLM's JSON)
-    #[arg(long, value_name = "FILE", help_heading = "Prices")]
+    #[arg(long, value_name = "FILE", help_heading = "Money")]
     pub prices: Option<PathBuf>,
 
     /// Print a JSON object, which --prices reads again

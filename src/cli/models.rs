@@ -168,7 +168,10 @@ fn footer(book: &Book, listed: usize, args: &ModelsArgs) -> String {
             false => format!(" ({})", about.join(", ")),
         };
         let models = count(file.models().len() as u64, "model");
-        lines.push(format!("first {models} of {}{about}", path.display()));
+        let path = path.display();
+        lines.push(format!(
+            "{models} of {path}{about} before the built-in ones"
+        ));
     }
     let date = book
         .date()

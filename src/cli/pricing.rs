@@ -10,7 +10,7 @@ use jiff::civil::Date;
 
 use super::args::PriceArgs;
 use super::refusal::Refusal;
-use crate::prices::{Book, Unusable};
+use crate::prices::{Book, Model, Unusable};
 use crate::words::money::Rate;
 use crate::words::price::Price;
 use crate::words::tokens::Tokens;
@@ -50,27 +50,24 @@ impl Pricing {
     /// Returns what is known of a model at a provider; without one, by the model's name alone.
     pub fn quote(&self, provider: Option<&str>, model: &str) -> Quote {
         let known = self.book.find(provider, model);
-        let price = self.fixed.clone();
-        let Some(known) = known else {
-            return Quote {
-                price,
-                ..Quote::default()
-            };
-        };
+        let limits = self.book.limits(provider, model);
         // Another provider may serve the same model for longer, or not as long.
-        let is_served_there = match (provider, &known.provider) {
+        let is_served_there = |known: &&Model| match (provider, &known.provider) {
             (Some(asked), Some(own)) => own.eq_ignore_ascii_case(asked),
             _ => true,
         };
+        let price = || known.and_then(|known| known.price.clone());
         Quote {
-            price: price.or_else(|| known.price.clone()),
-            max_input: known.max_input,
-            max_output: known.max_output,
-            retires: known.retires.filter(|_| is_served_there),
+            price: self.fixed.clone().or_else(price),
+            max_input: limits.input,
+            max_output: limits.output,
+            retires: known
+                .filter(is_served_there)
+                .and_then(|known| known.retires),
         }
     }
 
-    /// Returns the book, for its date and its source.
+    /// Returns the book, for all that it lists.
     pub fn book(&self) -> &Book {
         &self.book
     }

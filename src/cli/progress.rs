@@ -188,7 +188,7 @@ impl Progress {
     fn warn_of_budget(&self, spent: Usd, limit: Usd, downgrade: Option<&str>) {
         let percent = spent.picodollars().saturating_mul(100) / limit.picodollars().max(1);
         let mut warning = format!(
-            "warning: {} of the budget of {} are spent ({percent}%)",
+            "warning: {percent}% of the budget is used ({} of {})",
             usd(spent),
             usd(limit)
         );

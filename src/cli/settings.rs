@@ -60,6 +60,8 @@ pub struct RunSettings {
     pub engine: engine::Settings,
     pub pricing: Pricing,
     pub budget: Option<BudgetSettings>,
+    /// What may be spent without asking.
+    pub confirm_above: Option<Usd>,
     /// The run's own limit on answers.
     pub max_tokens: Option<u64>,
 }
@@ -93,6 +95,7 @@ impl RunSettings {
             target,
             pricing: Pricing::from_args(&args.prices)?,
             budget: budget(args)?,
+            confirm_above: confirm_above(args)?,
             max_tokens: args.shape.max_tokens,
         })
     }
@@ -395,20 +398,31 @@ fn budget(args: &RunArgs) -> Result<Option<BudgetSettings>> {
     let Some(typed) = &args.budget else {
         return Ok(None);
     };
-    let refusal = |why: &str| {
-        Refusal::new(format!("--budget {typed}: {why}"))
-            .hint("an amount in US dollars above 0, such as --budget 12.50")
-    };
-    let limit = Usd::parse(typed.trim().trim_start_matches('$'))
-        .map_err(|why| refusal(&why.to_string()))?;
+    let limit = amount("--budget", typed)?;
     if limit == Usd::ZERO {
-        return Err(refusal("nothing can be asked for it").into());
+        let refusal = Refusal::new(format!("--budget {typed}: nothing can be asked for it"));
+        return Err(refusal.hint("an amount above 0").into());
     }
     Ok(Some(BudgetSettings {
         limit,
         warn_percent: args.budget_warn,
         downgrade: args.downgrade.as_deref().map(Into::into),
     }))
+}
+
+fn confirm_above(args: &RunArgs) -> Result<Option<Usd>> {
+    let typed = args.confirm_above.as_deref();
+    typed
+        .map(|typed| amount("--confirm-above", typed))
+        .transpose()
+}
+
+fn amount(flag: &str, typed: &str) -> Result<Usd> {
+    let amount = Usd::parse(typed.trim().trim_start_matches('$'));
+    Ok(amount.map_err(|why| {
+        Refusal::new(format!("{flag} {typed}: {why}"))
+            .hint(format!("an amount in US dollars, such as {flag} 12.50"))
+    })?)
 }
 
 fn engine_settings(args: &RunArgs, target: &Target) -> Result<engine::Settings> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Exit;
 use crate::engine::budget::Accounts;
 use crate::output::Paths;
-use crate::output::checkpoint::Spent;
+use crate::output::Spent;
 use crate::words::event::Event;
 use crate::words::human::{count, duration, thousands, usd};
 use crate::words::money::Usd;
@@ -248,23 +248,21 @@ impl Summary<'_> {
             let at_risk = usd(accounts.at_risk);
             line.push_str(&format!(", {at_risk} more may have been charged"));
         }
-        if let Some(model) = self
-            .tally
-            .downgrade
-            .as_ref()
-            .filter(|_| accounts.downgraded > 0)
-        {
-            let items = count(accounts.downgraded, "item");
-            line.push_str(&format!("   {items} went to {model}"));
+        Some(line)
+    }
+
+    fn money_remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let downgraded = self.budget.map_or(0, |budget| budget.accounts.downgraded);
+        if let Some(model) = self.tally.downgrade.as_ref().filter(|_| downgraded > 0) {
+            let items = count(downgraded, "item");
+            remarks.push(format!("  {items} went to {model}, as the budget ran low"));
         }
         if let Some(rest) = self.rest() {
             let items = count(self.pending(), "item");
-            line.push_str(&format!(
-                "   the other {items} may cost about {}",
-                usd(rest)
-            ));
+            remarks.push(format!("  the other {items} may cost about {}", usd(rest)));
         }
-        Some(line)
+        remarks
     }
 
     fn rate(&self) -> f64 {
@@ -285,7 +283,7 @@ impl Summary<'_> {
     }
 
     fn remarks(&self) -> Vec<String> {
-        let mut remarks = Vec::new();
+        let mut remarks = self.money_remarks();
         if self.possibly_charged() > 0 {
             let most = match self.tally.spent.at_risk {
                 Usd::ZERO => String::new(),

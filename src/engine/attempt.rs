@@ -1,6 +1,5 @@
 //! The life of one item, from its turn to its outcome.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +9,6 @@ use super::Shared;
 use super::admission::{Permit, Slot, Spent};
 use super::backoff;
 use super::bill::bill;
-use super::budget::Reservation;
 use super::funding::{Funded, fund, warn_of_budget};
 use super::route::PushBack;
 use super::stop::Phase;
@@ -38,12 +36,8 @@ pub enum End {
 
 /// A request that may go out, with all that it holds.
 struct Admitted<'i> {
-    /// The item as it is asked this time.
-    asked: Cow<'i, Item>,
     permit: Permit,
-    reservation: Option<Reservation>,
-    /// The budget's own limit on the answer's tokens.
-    limited: Option<Tokens>,
+    funded: Funded<'i>,
 }
 
 /// What an attempt leaves to be done.
@@ -84,12 +78,17 @@ pub async fn live<T: Transport>(shared: &Shared<T>, mut item: Item) -> End {
             Err(end) => return stopped(shared, end),
         };
         let sent = Instant::now();
-        let exchange = send(shared, shared.provider.request(&admitted.asked)).await;
+        let exchange = send(shared, shared.provider.request(&admitted.funded.asked)).await;
         let latency = sent.elapsed();
         let verdict = shared.provider.verdict(&exchange);
-        let bill = bill(&*shared.provider, &admitted.asked, &verdict, &exchange);
+        let bill = bill(
+            &*shared.provider,
+            &admitted.funded.asked,
+            &verdict,
+            &exchange,
+        );
         let verdict = demand_whole(&admitted, verdict);
-        let verdict = demand_json(shared, &admitted.asked, verdict, &exchange);
+        let verdict = demand_json(shared, &admitted.funded.asked, verdict, &exchange);
         let slot = settle(shared, admitted, &verdict, &exchange, &bill);
         warn_of_budget(shared).await;
         history.requests += 1;
@@ -127,32 +126,25 @@ async fn admit<'i, T: Transport>(
 ) -> Result<Admitted<'i>, End> {
     let in_turn = async {
         let turn = shared.admission.turn().await;
-        let Funded {
-            asked,
-            reservation,
-            limited,
-        } = fund(shared, item, history.requests == 0).await?;
-        let weight = match asked.prompt_tokens {
-            Some(prompt) => {
-                prompt
-                    + asked
-                        .max_output
-                        .unwrap_or_else(|| shared.outputs.expected())
-            }
-            None => Tokens(0),
-        };
-        let permit = turn.acquire(weight).await;
+        let funded = fund(shared, item, history.requests == 0).await?;
+        let permit = turn.acquire(weight(shared, &funded.asked)).await;
         Ok(Admitted {
-            asked,
             permit,
-            reservation: reservation.map(Reservation::sent),
-            limited,
+            funded: funded.sent(),
         })
     };
     tokio::select! {
         biased;
         () = shared.stop.reached(Phase::Draining) => Err(End::Pending),
         admitted = in_turn => admitted,
+    }
+}
+
+/// Returns what a request weighs against a limit of tokens.
+fn weight<T>(shared: &Shared<T>, item: &Item) -> Tokens {
+    match item.prompt_tokens {
+        Some(prompt) => prompt + item.max_output.unwrap_or_else(|| shared.outputs.expected()),
+        None => Tokens(0),
     }
 }
 
@@ -171,7 +163,7 @@ async fn send<T: Transport>(shared: &Shared<T>, request: crate::words::wire::Req
 
 /// An answer that was cut because the budget had no room for a longer one is not the item's answer.
 fn demand_whole(admitted: &Admitted<'_>, verdict: Verdict) -> Verdict {
-    let Some(limit) = admitted.limited else {
+    let Some(limit) = admitted.funded.limited else {
         return verdict;
     };
     match &verdict {
@@ -229,9 +221,7 @@ fn settle<T: Transport>(
     exchange: &Exchange,
     bill: &Bill,
 ) -> Slot {
-    if let Some(reservation) = admitted.reservation {
-        reservation.settle(bill.charge);
-    }
+    admitted.funded.settle(bill.charge);
     let spent = match (bill.usage, exchange) {
         (Some(usage), _) => {
             if let Verdict::Done(_) = verdict {

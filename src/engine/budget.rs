@@ -148,12 +148,9 @@ impl Budget {
     /// Returns the model that an item which has not started goes to, if it goes elsewhere now.
     pub fn downgrade(&self, model: &str) -> Option<Arc<Tariff>> {
         let other = self.limits.downgrade.as_ref()?;
-        let mut books = self.books();
-        let low = books.accounts.spent + books.accounts.at_risk >= self.limits.warn_at;
-        (low && *other.model != *model).then(|| {
-            books.accounts.downgraded += 1;
-            other.clone()
-        })
+        let accounts = self.accounts();
+        let low = accounts.spent + accounts.at_risk >= self.limits.warn_at;
+        (low && *other.model != *model).then(|| other.clone())
     }
 
     /// Tells once that the warning's level is reached, and how much is spent.
@@ -273,6 +270,11 @@ impl Reservation {
     pub fn sent(mut self) -> Self {
         self.state = State::Sent;
         self
+    }
+
+    /// Notes that the item went to the cheaper model.
+    pub fn count_downgrade(&self) {
+        self.budget.books().accounts.downgraded += 1;
     }
 
     /// Books what the request came to and gives the rest back.

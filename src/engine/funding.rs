@@ -9,6 +9,7 @@ use super::budget::{Budget, Exhausted, Fit, Reservation};
 use crate::words::event::Event;
 use crate::words::human::usd;
 use crate::words::item::Item;
+use crate::words::price::Charge;
 use crate::words::tokens::Tokens;
 use crate::words::verdict::{Failure, FailureKind};
 
@@ -20,6 +21,26 @@ pub struct Funded<'i> {
     pub reservation: Option<Reservation>,
     /// The limit on the answer's tokens that the budget itself sets.
     pub limited: Option<Tokens>,
+    /// It goes to the cheaper model, for the first time.
+    pub downgraded: bool,
+}
+
+impl Funded<'_> {
+    /// Notes that the request goes out: from here on it may be charged.
+    pub fn sent(mut self) -> Self {
+        self.reservation = self.reservation.map(Reservation::sent);
+        if let Some(reservation) = self.reservation.as_ref().filter(|_| self.downgraded) {
+            reservation.count_downgrade();
+        }
+        self
+    }
+
+    /// Books what the request came to.
+    pub fn settle(self, charge: Charge) {
+        if let Some(reservation) = self.reservation {
+            reservation.settle(charge);
+        }
+    }
 }
 
 /// Sets aside what the item can cost. Where its worst case has no room at the moment, its answer
@@ -35,12 +56,11 @@ pub async fn fund<'i, T>(
             asked: Cow::Borrowed(item),
             reservation: None,
             limited: None,
+            downgraded: false,
         });
     };
     warn_of_budget(shared).await;
-    if unasked {
-        downgrade(budget, item);
-    }
+    let downgraded = unasked && downgrade(budget, item);
     let Some(worst) = item.worst_case() else {
         return Err(End::Halted(unbounded(item)));
     };
@@ -58,6 +78,7 @@ pub async fn fund<'i, T>(
                 }),
                 reservation: Some(reservation),
                 limited,
+                downgraded,
             })
         }
         Err(exhausted) => Err(End::Halted(used_up(budget, exhausted))),
@@ -80,11 +101,13 @@ pub async fn warn_of_budget<T>(shared: &Shared<T>) {
     }
 }
 
-/// Sends an item that nobody has been asked for yet to the cheaper model, if it is time.
-fn downgrade(budget: &Arc<Budget>, item: &mut Item) {
-    if let Some(other) = budget.downgrade(&item.model) {
-        item.switch_model(&other);
+/// Gives an item that was never asked the cheaper model, if it is time.
+fn downgrade(budget: &Arc<Budget>, item: &mut Item) -> bool {
+    let other = budget.downgrade(&item.model);
+    if let Some(other) = &other {
+        item.switch_model(other);
     }
+    other.is_some()
 }
 
 /// Returns a limit that real answers hardly reach, for requests that set none themselves. What

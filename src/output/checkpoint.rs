@@ -19,9 +19,7 @@ use serde_json::value::RawValue;
 
 use super::journal::replace;
 use super::rows::Format;
-use crate::words::money::Usd;
-use crate::words::price::{Bill, Charge};
-use crate::words::tokens::Tokens;
+use super::spent::Spent;
 
 const VERSION: u32 = 1;
 
@@ -95,54 +93,6 @@ mod hex {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
         let text = String::deserialize(deserializer)?;
         u128::from_str_radix(&text, 16).map_err(D::Error::custom)
-    }
-}
-
-/// What was used so far, over all runs of this output. Amounts are decimal text in dollars.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Spent {
-    pub requests: u64,
-    pub prompt_tokens: u64,
-    pub completion_tokens: u64,
-    pub cached_tokens: u64,
-    /// What answers are known to have cost.
-    pub cost: Usd,
-    /// The most that attempts without an answer may have cost.
-    pub at_risk: Usd,
-    /// Attempts that were, or may have been, charged at a price that nobody knows.
-    pub unpriced: u64,
-    /// With a budget: what the run may have spent by the time of the next snapshot, at most. In
-    /// an orderly end nothing is left of it.
-    pub ceiling: Option<Usd>,
-}
-
-impl Spent {
-    /// Takes in what one attempt used and cost.
-    pub fn add(&mut self, bill: &Bill) {
-        if let Some(usage) = bill.usage {
-            let add = |sum: &mut u64, tokens: Tokens| *sum = sum.saturating_add(tokens.0);
-            add(&mut self.prompt_tokens, usage.prompt);
-            add(&mut self.completion_tokens, usage.billed_output());
-            add(&mut self.cached_tokens, usage.cached.unwrap_or_default());
-        }
-        match bill.charge {
-            Charge::Nothing => {}
-            Charge::Known(cost) => self.cost += cost,
-            Charge::AtMost(cost) => self.at_risk += cost,
-            Charge::Unpriced => self.unpriced += 1,
-        }
-    }
-
-    /// Returns the accounts as a run that was killed leaves them: whatever it was allowed to
-    /// spend and does not account for may have been spent.
-    pub fn after_a_kill(self) -> Self {
-        let unaccounted = self.ceiling.unwrap_or_default().less(self.cost);
-        Spent {
-            at_risk: self.at_risk.max(unaccounted),
-            ceiling: None,
-            ..self
-        }
     }
 }
 

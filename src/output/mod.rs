@@ -10,16 +10,18 @@ mod lock;
 mod recorder;
 mod recovery;
 mod rows;
+mod spent;
 mod syncer;
 
 use std::path::{Path, PathBuf};
 
 pub use answered::{Answered, read_answered};
-pub use recorder::{Recorder, RecorderSettings};
+pub use recorder::{Recorder, RecorderSettings, Sink};
 pub use recovery::{
     FinalRow, Finished, OpenError, Opened, Request, StartMode, open, refuse_existing,
 };
 pub use rows::Format;
+pub use spent::Spent;
 
 /// The files of one output.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use roaring::RoaringTreemap;
 
 use super::Paths;
-use super::checkpoint::{InputIdentity, RunIdentity, Spent, State};
+use super::checkpoint::{InputIdentity, RunIdentity, State};
 use super::journal::{Journal, tail_hash};
 use super::lock::Lock;
 use super::recovery::{OldErrors, compact};
 use super::rows::{self, Format};
+use super::spent::Spent;
 use super::syncer::Syncer;
 use crate::words::event::Gauges;
 use crate::words::money::Usd;

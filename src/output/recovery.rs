@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex};
 use roaring::RoaringTreemap;
 
 use super::Paths;
-use super::checkpoint::{InputIdentity, RunIdentity, Spent, State};
+use super::checkpoint::{InputIdentity, RunIdentity, State};
 use super::journal::{Journal, Tail, replace, tail_hash};
 use super::lock::Lock;
 use super::recorder::{ErrorLog, Sink};
+use super::spent::{Spending, Spent};
 use crate::words::human::{count, thousands};
 use crate::words::item::ItemId;
 use crate::words::money::Usd;
@@ -292,25 +293,9 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
             None
         }
     };
-    if let Some(state) = &state
-        && !request.allow_changes
-    {
-        let differences = state.run.differences(request.run);
-        if !differences.is_empty() {
-            return Err(OpenError::Changed {
-                path: paths.checkpoint.clone(),
-                differences,
-            });
-        }
-    }
-    if let Some(state) = state
-        .as_ref()
-        .filter(|state| !state.clean && state.in_flight > 0)
-    {
-        notes.push(format!(
-            "the run before ended abruptly: up to {} may have been on their way, and are asked again",
-            count(state.in_flight, "request")
-        ));
+    if let Some(state) = &state {
+        refuse_changes(request, state)?;
+        notes.extend(abrupt_end(state));
     }
     let path = paths
         .results
@@ -318,45 +303,38 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         .expect("standard output is not resumed");
     let results = reopen(path, &paths.torn, &mut notes)?;
     let known = known_results(request, state.as_ref(), &results, &mut notes).map_err(at(path))?;
-    let spent_before = spent_before(state.as_ref(), &known);
-    let unaccounted = state
-        .as_ref()
-        .filter(|state| !state.clean && state.spent.ceiling.is_none())
-        .map_or(0, |state| state.in_flight);
+    let spending = Spending::read(state.as_ref(), known.cost, known.behind_checkpoint);
+    notes.extend(spending.notes);
     let errors = reopen(&paths.errors, &paths.torn, &mut notes)?;
     let mut finished = known.finished;
     let errors = take_up_errors(request, errors, &mut finished)?;
     Ok(Opened {
         sink: Sink::new(paths.clone(), Some(results), errors, lock),
         finished,
-        spent_before,
-        unaccounted,
+        spent_before: spending.spent,
+        unaccounted: spending.unaccounted,
         notes,
     })
 }
 
-/// Returns what earlier runs spent: as the checkpoint says, with the rows behind it. Rows alone
-/// know nothing of attempts that failed.
-fn spent_before(state: Option<&State>, known: &Known) -> Spent {
-    let Some(state) = state else {
-        return Spent {
-            cost: known.cost,
-            ..Spent::default()
-        };
-    };
-    let cost = match known.behind_checkpoint {
-        true => state.spent.cost + known.cost,
-        false => state.spent.cost.max(known.cost),
-    };
-    let spent = Spent {
-        cost,
-        ..state.spent
-    };
-    if state.clean {
-        spent
-    } else {
-        spent.after_a_kill()
+fn refuse_changes(request: &Request<'_>, state: &State) -> Result<(), OpenError> {
+    let differences = state.run.differences(request.run);
+    if request.allow_changes || differences.is_empty() {
+        return Ok(());
     }
+    Err(OpenError::Changed {
+        path: request.paths.checkpoint.clone(),
+        differences,
+    })
+}
+
+fn abrupt_end(state: &State) -> Option<String> {
+    (!state.clean && state.in_flight > 0).then(|| {
+        format!(
+            "the run before ended abruptly: up to {} may have been on their way, and are asked again",
+            count(state.in_flight, "request")
+        )
+    })
 }
 
 /// Opens a file for appending and mends its end, or creates it.

@@ -284,7 +284,7 @@ mod tests {
                 charge: Charge::Known(Usd::parse("0.00003585").unwrap()),
             },
             outcome: Outcome::Ok {
-                answer: Answer {
+                answer: Box::new(Answer {
                     content: Some("billing".into()),
                     finish_reason: Some("stop".into()),
                     model: Some("m-1".into()),
@@ -296,7 +296,7 @@ mod tests {
                     }),
                     request_id: Some("req_1".into()),
                     ..Answer::default()
-                },
+                }),
                 http_status: 200,
                 body: body.into(),
             },

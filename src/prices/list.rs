@@ -1,5 +1,6 @@
 //! A list of models with its index, and the search in it.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use jiff::civil::Date;
@@ -40,27 +41,34 @@ impl List {
         &self.models
     }
 
-    /// Finds a model by the spellings of its name, the closest first.
-    pub(super) fn find(&self, provider: Option<&str>, model: &str) -> Option<&Model> {
+    /// Finds a model by the spellings of its name, the closest first. Where several providers
+    /// have it and none is asked for, they are all returned, the dearest first.
+    pub(super) fn find(&self, provider: Option<&str>, model: &str) -> Vec<&Model> {
         let spellings = names::spellings(model);
-        let places = spellings
+        let mut places = spellings
             .iter()
             .flat_map(|name| names::places(provider, name));
-        places.map(|place| self.at(&place)).find_map(|found| found)
+        let found = places.find_map(|place| Some(self.at(&place)).filter(|at| !at.is_empty()));
+        found.unwrap_or_default()
     }
 
-    /// Returns the model at a place. Of several the closest spelling wins, then the dearest.
-    fn at(&self, place: &Place) -> Option<&Model> {
-        let positions = self.index.get(&place.name.to_ascii_lowercase())?;
-        let models = positions.iter().map(|at| &self.models[*at]);
-        let rank = |model: &&Model| {
-            let named = place.provider.is_some() && model.provider.is_some();
-            (named, model.name == place.name, weight(model))
+    /// Returns the models at a place: those of the closest spelling, the dearest first.
+    fn at(&self, place: &Place) -> Vec<&Model> {
+        let Some(positions) = self.index.get(&place.name.to_ascii_lowercase()) else {
+            return Vec::new();
         };
-        models
+        let rank = |model: &Model| {
+            let named = place.provider.is_some() && model.provider.is_some();
+            (named, model.name == place.name)
+        };
+        let models = positions.iter().map(|at| &self.models[*at]);
+        let mut models: Vec<_> = models
             .filter(|model| is_served_by(model, place.provider.as_deref()))
-            .rev()
-            .max_by_key(rank)
+            .collect();
+        let closest = models.iter().map(|model| rank(model)).max();
+        models.retain(|model| Some(rank(model)) == closest);
+        models.sort_by_key(|model| Reverse(weight(model)));
+        models
     }
 }
 

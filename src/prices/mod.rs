@@ -38,6 +38,13 @@ pub struct Model {
     pub from: Origin,
 }
 
+/// How much a model takes in and puts out; `None` where it is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub input: Option<Tokens>,
+    pub output: Option<Tokens>,
+}
+
 /// Whose figures they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -84,10 +91,27 @@ impl Book {
     /// Finds what is known of a model at a provider. Without a provider, or at one of which
     /// nothing is known, the name alone decides, and the dearest of several wins.
     pub fn find(&self, provider: Option<&str>, model: &str) -> Option<&Model> {
-        let lists = self.file.iter().chain([&self.builtin]);
-        lists
-            .map(|list| list.find(provider, model))
-            .find_map(|found| found)
+        let mut found = self.lists().map(|list| list.find(provider, model));
+        found.find_map(|models| models.first().copied())
+    }
+
+    /// Returns the longest prompt that a model takes, and the longest answer that it gives. Of
+    /// several providers the largest limits count; what the file leaves out, the table fills in.
+    pub fn limits(&self, provider: Option<&str>, model: &str) -> Limits {
+        let mut limits = Limits::default();
+        for models in self.lists().map(|list| list.find(provider, model)) {
+            let largest = |limit: fn(&Model) -> Option<Tokens>| {
+                models.iter().filter_map(|model| limit(model)).max()
+            };
+            limits.input = limits.input.or(largest(|model| model.max_input));
+            limits.output = limits.output.or(largest(|model| model.max_output));
+        }
+        limits
+    }
+
+    fn lists(&self) -> impl Iterator<Item = &List> {
+        let file = self.file.iter();
+        file.chain([&self.builtin]).map(|list| list.as_ref())
     }
 
     /// Iterates over all models, without built-in ones that the file hides.

@@ -17,7 +17,7 @@ use crate::words::verdict::Answer;
 /// What a 2xx body turned out to be.
 #[derive(Debug)]
 pub(super) enum Reading {
-    Answer(Answer),
+    Answer(Box<Answer>),
     /// The whole body is an error.
     Error(Complaint),
     /// The answer broke off with an error from behind the endpoint.
@@ -186,7 +186,7 @@ fn read_choice(choice: &Choice, completion: &Completion) -> Reading {
         }
     }
     let message = choice.message.0.as_ref();
-    Reading::Answer(Answer {
+    Reading::Answer(Box::new(Answer {
         content: choice.content(),
         refusal: message
             .and_then(|message| text(message.refusal))
@@ -198,7 +198,7 @@ fn read_choice(choice: &Choice, completion: &Completion) -> Reading {
         model: text(completion.model),
         usage,
         request_id: None,
-    })
+    }))
 }
 
 impl Choice<'_> {

@@ -119,7 +119,12 @@ impl Item {
     /// Returns the most that an answer of at most so many tokens can cost.
     pub fn most(&self, output: Tokens) -> Option<Usd> {
         let tariff = self.tariff.as_ref()?;
-        tariff.price.most(self.prompt_bound(), output, self.service)
+        // Who asks for less than the usual service may be served with it all the same.
+        let service = match self.service {
+            Service::Priority => Service::Priority,
+            Service::Standard | Service::Flex | Service::Batch => Service::Standard,
+        };
+        tariff.price.most(self.prompt_bound(), output, service)
     }
 
     /// Returns a number of tokens that the prompt cannot exceed: no vocabulary has a token
@@ -253,6 +258,21 @@ mod tests {
         assert_eq!(long.most(Tokens(0)).unwrap().to_string(), "0.01");
         let picture = item(r#"{"type":"image_url","image_url":{"url":"https://x/y.png"}}"#);
         assert_eq!(picture.most(Tokens(0)).unwrap().to_string(), "0.01");
+    }
+
+    #[test]
+    fn a_cheaper_service_is_never_counted_on() {
+        let mut item = item("{}");
+        let mut cheaper = Tariff::clone(&tariff("m"));
+        let mut price = Price::clone(&cheaper.price);
+        price.flex = Some(Price::simple(Rate::default(), Rate::default()).standard);
+        cheaper.price = Arc::new(price);
+        item.tariff = Some(Arc::new(cheaper));
+        let usual = item.worst_case();
+        item.service = Service::Flex;
+        assert_eq!(item.worst_case(), usual);
+        item.service = Service::Priority;
+        assert_eq!(item.worst_case(), None);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Record {
 pub enum Outcome {
     /// Goes to the results file.
     Ok {
-        answer: Answer,
+        answer: Box<Answer>,
         http_status: u16,
         /// The response as received.
         body: Bytes,

@@ -11,7 +11,7 @@ use super::tokens::Usage;
 #[derive(Debug)]
 pub enum Verdict {
     /// A usable answer.
-    Done(Answer),
+    Done(Box<Answer>),
     /// Worth another attempt after the item's own backoff; spends one of its attempts.
     Retry(Failure),
     /// A complete answer that cannot be used; it was paid for. Worth one more attempt, then the

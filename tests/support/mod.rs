@@ -383,12 +383,18 @@ impl Running {
     }
 
     /// Waits for the end and checks what was expected.
-    pub fn finish(mut self) -> Outcome {
+    pub fn finish(self) -> Outcome {
+        let code = self.run.code;
+        self.finish_with([code])
+    }
+
+    /// Waits for the end, which may be any of these exit codes.
+    pub fn finish_with<const N: usize>(mut self, codes: [i32; N]) -> Outcome {
         let status = self.wait();
         let (stdout, stderr) = (self.stdout.whole(), self.stderr.whole());
-        let code = status.code();
         let said = format!("args: {:?}\nstderr:\n{stderr}", self.run.args);
-        assert_eq!(code, Some(self.run.code), "exit code\n{said}");
+        let expected = status.code().is_some_and(|code| codes.contains(&code));
+        assert!(expected, "{status}, not one of {codes:?}\n{said}");
         if let Some(parts) = &self.run.stderr {
             assert!(
                 is_as_expected(&stderr, parts),

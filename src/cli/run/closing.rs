@@ -12,8 +12,9 @@ use crate::cli::settings::Target;
 use crate::cli::summary::{BudgetReport, Summary};
 use crate::cli::{Exit, terminal};
 use crate::engine::budget::Budget;
-use crate::output::checkpoint::Spent;
+use crate::output::Spent;
 use crate::words::human::{count, thousands};
+use crate::words::money::Usd;
 use crate::words::verdict::{Failure, FailureKind};
 
 /// The end of a run, in words and as an exit code.
@@ -129,8 +130,23 @@ impl Closing<'_> {
             _ => true,
         };
         useful.then(|| {
-            resume_command(std::env::args_os().map(|word| word.to_string_lossy().into_owned()))
+            let typed = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+            resume_command(typed, self.enough().as_deref())
         })
+    }
+
+    /// Returns a budget that the rest should fit into, where the one there was is used up.
+    fn enough(&self) -> Option<String> {
+        let halted = self.outcome.ending.halted.as_ref()?;
+        let budget = self.budget.filter(|_| halted.kind == FailureKind::Budget)?;
+        let done = self.outcome.tally.settled();
+        let before = self.before();
+        let left = self
+            .total?
+            .saturating_sub(done + before.results + before.errors);
+        let each = self.outcome.tally.cost_per_item()?;
+        let enough = budget.accounts().committed() + each.times(left) + each.times(left / 4);
+        Some(two_digits_up(enough))
     }
 
     fn explain_halt(&self, failure: &Failure, requests: u64) -> (String, String) {
@@ -200,9 +216,27 @@ impl Closing<'_> {
     }
 }
 
-/// Repeats the command line with `--resume`, quoted for a shell.
-fn resume_command(args: impl Iterator<Item = String>) -> String {
+/// Writes an amount with two digits that count, rounded up.
+fn two_digits_up(amount: Usd) -> String {
+    let picodollars = amount.picodollars();
+    let digits = picodollars.checked_ilog10().unwrap_or(0);
+    let unit = 10u128.pow(digits.saturating_sub(1));
+    Usd::from_picodollars(picodollars.div_ceil(unit) * unit).to_string()
+}
+
+/// Repeats the command line with `--resume`, and with another budget where that one is used up,
+/// quoted for a shell.
+fn resume_command(args: impl Iterator<Item = String>, budget: Option<&str>) -> String {
     let mut words: Vec<String> = args.filter(|word| word != "--overwrite").collect();
+    if let Some(budget) = budget {
+        for at in 1..words.len() {
+            if words[at - 1] == "--budget" {
+                words[at] = budget.to_owned();
+            } else if words[at].starts_with("--budget=") {
+                words[at] = format!("--budget={budget}");
+            }
+        }
+    }
     if let Some(program) = words.first_mut() {
         *program = "llmbatch".to_owned();
     }
@@ -226,7 +260,21 @@ mod tests {
     use super::*;
 
     fn again(words: &[&str]) -> String {
-        resume_command(words.iter().map(|word| (*word).to_owned()))
+        resume_command(words.iter().map(|word| (*word).to_owned()), None)
+    }
+
+    #[test]
+    fn a_used_up_budget_is_raised_in_the_command() {
+        for (typed, shown) in [
+            (&["--budget", "2"][..], "--budget 3.1"),
+            (&["--budget=2"], "--budget=3.1"),
+        ] {
+            let words = [&["llmbatch", "run", "in.jsonl"][..], typed].concat();
+            let again = resume_command(words.iter().map(|word| (*word).to_owned()), Some("3.1"));
+            assert_eq!(again, format!("llmbatch run in.jsonl {shown} --resume"));
+        }
+        let up = |amount: &str| two_digits_up(Usd::parse(amount).unwrap());
+        assert_eq!([up("3.01"), up("0.0123"), up("0")], ["3.1", "0.013", "0"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::identify;
+use super::setup::identify;
 use crate::cli::refusal::Refusal;
 use crate::cli::settings::RunSettings;
 use crate::cli::validate::{check, listing, unreadable};

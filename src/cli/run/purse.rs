@@ -10,7 +10,7 @@ use crate::cli::settings::{BudgetSettings, RunSettings, Target};
 use crate::engine::budget::{Budget, Limits};
 use crate::input::{Census, ModelUse, Reader};
 use crate::output::Opened;
-use crate::words::human::usd;
+use crate::words::human::{thousands, usd};
 use crate::words::item::{Entry, Item};
 use crate::words::money::Usd;
 use crate::words::price::{Service, Tariff};
@@ -67,6 +67,10 @@ pub fn check_budget(settings: &RunSettings, census: Option<&Census>) -> Result<(
         if tariff.max_output.is_none() && settings.max_tokens.is_none() {
             return Err(unlimited(model, None).into());
         }
+        let usual = settings.defaults.model.as_ref();
+        if let Some(usual) = usual.and_then(|usual| tariffs.of(usual)) {
+            refuse_dearer(&usual, &tariff)?;
+        }
     }
     let Some(census) = census else {
         return Ok(());
@@ -81,6 +85,29 @@ pub fn check_budget(settings: &RunSettings, census: Option<&Census>) -> Result<(
         check_first_item(settings, budget, census, &mut tariffs)?;
     }
     Ok(())
+}
+
+fn refuse_dearer(usual: &Tariff, other: &Tariff) -> Result<()> {
+    let million = |tariff: &Tariff| {
+        let rates = tariff.price.standard.base();
+        (rates.input.million(), rates.output.million())
+    };
+    let ((input, output), (other_input, other_output)) = (million(usual), million(other));
+    if other_input < input || other_output < output {
+        return Ok(());
+    }
+    let what = format!(
+        "--downgrade {} is not cheaper than {}",
+        other.model, usual.model
+    );
+    let hint = format!(
+        "per million tokens it costs {} in and {} out, against {} and {}",
+        usd(other_input),
+        usd(other_output),
+        usd(input),
+        usd(output)
+    );
+    Err(Refusal::new(what).hint(hint).into())
 }
 
 fn unpriced(model: &str) -> Refusal {
@@ -131,7 +158,7 @@ fn check_first_item(
         Some(_) => "a larger --budget, or a smaller limit on the answer's tokens".to_owned(),
         None => format!(
             "--max-tokens N limits the answer, which can have {} tokens otherwise",
-            item.output_bound().unwrap_or_default().0
+            thousands(item.output_bound().unwrap_or_default().0)
         ),
     };
     Err(Refusal::new(what).hint(hint).into())

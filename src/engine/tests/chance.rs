@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::super::{Phase, window};
+use super::money;
 use super::scene::{Scene, Seen, ms};
 use super::script::{Ask, Say};
 
@@ -41,6 +42,10 @@ fn draw(seed: u64) -> Scene {
     scene.settings.seed = seed;
     scene.event_queue = random.usize(1..9);
     scene.listening = ms(random.u64(0..20));
+    if seed.is_multiple_of(5) {
+        scene = scene.with_items(money::priced);
+        scene.budget = Some(money::budget(&random.u64(1..40).to_string(), None));
+    }
     if random.bool() {
         scene = scene.rpm(random.u32(300..3000));
     }
@@ -89,11 +94,20 @@ async fn whatever_happens_every_item_settles_once_or_stays_pending() {
         let scene = draw(seed);
         let (items, slots) = (scene.entries.len(), scene.settings.concurrency);
         let (max_retries, queue) = (scene.settings.max_retries, scene.event_queue);
+        let budget = scene.budget.clone();
         let seen = tokio::time::timeout(Duration::from_secs(86_400), scene.play());
         let seen = seen
             .await
             .unwrap_or_else(|_| panic!("seed {seed} never ends"));
         assert_invariants(&seen, items, slots, max_retries, seed);
         assert!(seen.most_open <= window(slots) + queue + 1, "seed {seed}");
+        if let Some(budget) = budget {
+            let accounts = budget.accounts();
+            assert!(
+                accounts.committed() <= budget.limits().limit,
+                "seed {seed}: {accounts:?}"
+            );
+            assert_eq!(accounts.reserved, Default::default(), "seed {seed}");
+        }
     }
 }

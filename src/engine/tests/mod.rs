@@ -5,6 +5,7 @@
 
 mod chance;
 mod flow;
+mod money;
 mod outcomes;
 mod push_back;
 mod rates;

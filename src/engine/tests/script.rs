@@ -116,12 +116,12 @@ fn of_words(reply: &Reply) -> Verdict {
         code: None,
     };
     match word {
-        "done" => Verdict::Done(Answer::default()),
-        "used" => Verdict::Done(used(rest.parse().unwrap())),
-        "content" => Verdict::Done(Answer {
+        "done" => Verdict::Done(Box::default()),
+        "used" => Verdict::Done(Box::new(used(rest.parse().unwrap()))),
+        "content" => Verdict::Done(Box::new(Answer {
             content: Some(rest.to_owned()),
             ..Answer::default()
-        }),
+        })),
         "malformed" => Verdict::Malformed(failure(FailureKind::Malformed)),
         "failed" => Verdict::Retry(failure(FailureKind::ServerError)),
         "throttled" => Verdict::Throttle {

@@ -107,7 +107,7 @@ fn failure(verdict: Verdict) -> Failure {
 
 fn answer(body: impl AsRef<[u8]>) -> Answer {
     match verdict(200, body) {
-        Verdict::Done(answer) => answer,
+        Verdict::Done(answer) => *answer,
         other => panic!("no answer: {other:?}"),
     }
 }

@@ -1,0 +1,66 @@
+//! The other end: the way to it, and the provider that speaks its language.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use tokio::runtime::Runtime;
+
+use crate::cli::refusal::Refusal;
+use crate::cli::settings::{RunSettings, Target, is_loopback};
+use crate::provider::Provider;
+use crate::provider::openai::OpenAi;
+use crate::provider::preset::Preset;
+use crate::sim::Simulator;
+use crate::transport::{Http, HttpSettings};
+
+/// Sets the network up, before any file is touched.
+pub fn network(settings: &RunSettings) -> Result<Http> {
+    let attempt_time = settings.engine.timeout;
+    let settings = match &settings.target {
+        Target::Endpoint { base_url, key, .. } => HttpSettings {
+            secret: key
+                .as_ref()
+                .map(|key| Bytes::copy_from_slice(key.reveal().as_bytes())),
+            direct: is_loopback(base_url),
+            plain: !base_url
+                .trim_start()
+                .to_ascii_lowercase()
+                .starts_with("https"),
+            attempt_time,
+        },
+        Target::Simulator(_) => HttpSettings {
+            direct: true,
+            plain: true,
+            secret: None,
+            attempt_time,
+        },
+    };
+    Ok(Http::new(settings).map_err(|error| {
+        Refusal::new(format!("the network cannot be set up: {error}"))
+            .hint("install the system's CA certificates (Debian: apt-get install ca-certificates)")
+    })?)
+}
+
+/// Makes the provider; with `--simulate`, also the server that it talks to.
+pub fn provider(settings: &RunSettings, runtime: &Runtime) -> Result<Arc<dyn Provider>> {
+    let (preset, base_url, key) = match &settings.target {
+        Target::Endpoint {
+            preset,
+            base_url,
+            key,
+            ..
+        } => (*preset, base_url.clone(), key.as_ref()),
+        Target::Simulator(sim) => {
+            let simulator = runtime
+                .block_on(Simulator::bind(0, (**sim).clone()))
+                .context("failed to start the simulator on a free port of 127.0.0.1")?;
+            let base_url = format!("http://{}/v1", simulator.address());
+            runtime.spawn(simulator.serve());
+            (Preset::GENERIC, base_url, None)
+        }
+    };
+    let provider = OpenAi::new(preset, &base_url, key)
+        .map_err(|why| Refusal::new(format!("the base URL cannot be used: {why}")))?;
+    Ok(Arc::new(provider))
+}
