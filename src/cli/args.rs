@@ -210,7 +210,14 @@ Exit codes: 0 estimated, 2 bad usage or input (nothing was sent); with --pilot t
 /// Returns the command line's grammar.
 pub fn command() -> clap::Command {
     Cli::command().mut_subcommand("estimate", |estimate| {
-        let hidden = ["retry", "checkpoint_every", "budget_warn", "downgrade"];
+        let hidden = [
+            "retry",
+            "checkpoint_every",
+            "budget_warn",
+            "downgrade",
+            "confirm_above",
+            "yes",
+        ];
         let with_pilot = |estimate: clap::Command, id: &'static str| {
             estimate.mut_arg(id, |flag| {
                 let help = flag.get_help().cloned().unwrap_or_default();

@@ -156,6 +156,7 @@ fn count_all(
         model: &|name| question.own_model(name),
         compared: &question.compared,
         said: question.said,
+        alike: question.alike(census.models.keys()),
         settled: &learnt.settled,
         sampled: &sampled,
         threads: std::thread::available_parallelism().map_or(1, usize::from),

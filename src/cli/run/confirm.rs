@@ -75,6 +75,7 @@ fn look_ahead(
         model: &|name| models[name].clone(),
         compared: &[],
         said: None,
+        alike: None,
         settled: &HashSet::new(),
         sampled: &HashSet::new(),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
