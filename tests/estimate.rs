@@ -464,6 +464,16 @@ fn a_pilot_of_standard_input_is_refused() {
 }
 
 #[test]
+fn a_pilot_without_a_file_for_its_answers_is_refused() {
+    let folder = Folder::new();
+    folder.write("in.jsonl", items(5));
+    pilot(&folder, &["--pilot", "2", "-o", "-"])
+        .expect_code(2)
+        .expect_stderr(["both want standard output", "-o FILE"])
+        .run();
+}
+
+#[test]
 fn an_earlier_run_teaches_in_either_format() {
     for format in ["native", "openai"] {
         let folder = Folder::new();
