@@ -136,6 +136,22 @@ fn a_budget_far_below_the_worst_case_of_all_is_used_up_all_the_same() {
 }
 
 #[test]
+fn a_resumed_run_knows_how_long_answers_are() {
+    // With 40 answers there, 0.02 dollars are left, and one answer can cost 0.164.
+    let folder = Folder::new();
+    let run = || {
+        Run::inside(&folder)
+            .args(["--simulate=latency=0", "--json"])
+            .args(PRICES)
+    };
+    let first = run().args(["--limit", "40"]).input(items(60)).run();
+    let spent = amount(&first.json()["cost_usd"]);
+    let budget = (spent + usd("0.02")).to_string();
+    let last = run().resume().args(["--budget", &budget]).run();
+    assert_eq!(last.ids(), item_ids(60));
+}
+
+#[test]
 fn from_the_warning_on_items_go_to_the_cheaper_model() {
     let spec = format!("{SIM},price.cheap.in=0.1,price.cheap.out=1");
     let server = Server::start(&spec);
@@ -262,6 +278,44 @@ fn a_run_whose_cost_is_not_known_is_not_begun_unasked() {
         .expect_code(2)
         .expect_stderr(["needs a file", "--yes"])
         .run();
+}
+
+#[test]
+fn what_an_earlier_run_without_a_budget_may_have_spent_counts() {
+    let server = Server::start(&format!("{SIM},latency=300ms").replace("latency=0,", ""));
+    let folder = Folder::new();
+    let run = || {
+        Run::inside(&folder)
+            .ask(server.base_url())
+            .args(LIMITED)
+            .args(["-c", "5"])
+            .any_stderr()
+    };
+    // Its price is not known, and its requests are killed on their way.
+    let killed = run().input(items(30)).start();
+    wait_until("rows", || folder.lines("in.results.jsonl") >= 5);
+    killed.kill();
+    let last = run()
+        .resume()
+        .loud()
+        .args(PRICES)
+        .args(["--budget", "10", "--json"])
+        .run();
+    let accounts = &last.json()["budget"];
+    let booked = amount(&accounts["spent_usd"]) + amount(&accounts["possibly_charged_usd"]);
+    let ledger = charged(&server);
+    assert!(ledger <= booked, "{ledger} charged, {booked} booked");
+    assert!(
+        last.stderr.contains("of earlier runs cost is not known"),
+        "{}",
+        last.stderr
+    );
+    let again = run()
+        .resume()
+        .args(PRICES)
+        .args(["--budget", "10", "--json"])
+        .run();
+    assert_eq!(again.json()["budget"], last.json()["budget"]);
 }
 
 /// One run of the law: random prices, budget, latency and faults, killed at random moments and

@@ -181,6 +181,7 @@ impl Progress {
             Event::Settled(..)
             | Event::BudgetLow { .. }
             | Event::CeilingWanted
+            | Event::Dropped(_)
             | Event::Halted(_) => {}
         }
     }

@@ -27,6 +27,8 @@ pub struct Tally {
     pub push_backs: u64,
     /// Requests that may have been charged although no usable answer came of them.
     pub uncertain: u64,
+    /// Requests that were dropped while their answer was on its way.
+    pub dropped: u64,
     /// Answers that ended at the token limit.
     pub cut_by_length: u64,
     /// Tokens and money of all attempts.
@@ -50,6 +52,7 @@ impl Tally {
             }
             Event::Throttled { .. } => self.push_backs += 1,
             Event::BudgetLow { downgrade, .. } => self.downgrade = downgrade.clone(),
+            Event::Dropped(requests) => self.dropped += requests,
             Event::Paused { .. } | Event::CeilingWanted | Event::Halted(_) => {}
         }
     }
@@ -115,8 +118,6 @@ pub struct Summary<'a> {
     pub results_before: u64,
     pub errors_before: u64,
     pub requests: u64,
-    /// Requests that were dropped while their answer was on its way.
-    pub dropped: u64,
     pub spent_before: Spent,
     pub budget: Option<BudgetReport>,
     pub wall: Duration,
@@ -127,7 +128,7 @@ pub struct Summary<'a> {
 
 impl Summary<'_> {
     fn possibly_charged(&self) -> u64 {
-        self.tally.uncertain + self.dropped
+        self.tally.uncertain + self.tally.dropped
     }
 
     fn pending(&self) -> u64 {

@@ -38,6 +38,8 @@ pub struct Accounts {
     pub reserved: Usd,
     /// Items that went to the cheaper model.
     pub downgraded: u64,
+    /// What the request can cost that found no room.
+    pub refused: Usd,
 }
 
 impl Accounts {
@@ -208,9 +210,10 @@ impl Budget {
             if books.accounts.reserved > Usd::ZERO {
                 return Ok(Try::Busy);
             }
-            let needed = choices.map(|(amount, _)| amount).min();
+            let needed = choices.map(|(amount, _)| amount).min().unwrap_or_default();
+            books.accounts.refused = needed;
             return Err(Exhausted {
-                needed: needed.unwrap_or_default(),
+                needed,
                 left: self.limits.limit.less(committed),
             });
         };

@@ -34,6 +34,7 @@ use crate::schema::Schemas;
 use crate::transport::Transport;
 use crate::words::event::{Event, Gauges, Hold};
 use crate::words::item::{BadLine, Entry};
+use crate::words::lengths::Lengths;
 use crate::words::price::Bill;
 use crate::words::record::{ErrorStatus, Outcome, Record};
 use crate::words::verdict::{Failure, FailureKind};
@@ -52,6 +53,8 @@ pub struct Settings {
     /// How long the route may push back without a single answer before the run gives up.
     pub patience: Duration,
     pub seed: u64,
+    /// How long the answers of earlier runs were.
+    pub lengths: Lengths,
 }
 
 impl Default for Settings {
@@ -64,6 +67,7 @@ impl Default for Settings {
             timeout: Duration::from_secs(60),
             patience: Duration::from_secs(30 * 60),
             seed: 0,
+            lengths: Lengths::default(),
         }
     }
 }
@@ -138,7 +142,7 @@ impl<T: Transport> Engine<T> {
         ));
         let route = Route::new(settings.patience);
         let random = Mutex::new(fastrand::Rng::with_seed(settings.seed));
-        let outputs = Outputs::default();
+        let outputs = Outputs::after(settings.lengths.clone());
         Engine {
             shared: Arc::new(Shared {
                 settings,
@@ -196,6 +200,9 @@ impl<T: Transport> Engine<T> {
         ending.dropped = shared.gauges.in_flight.value();
         // Ends them here: nothing may run, or hold the listener's queue open, after this.
         lives.shutdown().await;
+        if ending.dropped > 0 {
+            shared.emit(Event::Dropped(ending.dropped)).await;
+        }
         ending.complete = exhausted && !ending.left_pending;
         ending
     }

@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 use super::journal::replace;
 use super::rows::Format;
 use super::spent::Spent;
+use crate::words::lengths::Lengths;
 
 const VERSION: u32 = 1;
 
@@ -111,6 +112,9 @@ pub struct State {
     pub finished: Option<String>,
     pub finished_count: u64,
     pub spent: Spent,
+    /// How long answers were, so that a budget's limits need not be learnt again.
+    #[serde(default)]
+    pub lengths: Lengths,
     /// The run came to an orderly end.
     pub clean: bool,
     /// Requests that may have been on their way if the end was not orderly.

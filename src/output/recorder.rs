@@ -19,6 +19,7 @@ use super::rows::{self, Format};
 use super::spent::Spent;
 use super::syncer::Syncer;
 use crate::words::event::Gauges;
+use crate::words::lengths::Lengths;
 use crate::words::money::Usd;
 use crate::words::price::Bill;
 use crate::words::record::{Outcome, Record};
@@ -97,6 +98,7 @@ pub struct RecorderSettings {
     /// Positions of items with results, if positions are known.
     pub finished: Option<RoaringTreemap>,
     pub spent_before: Spent,
+    pub lengths_before: Lengths,
     /// With a budget: what may be spent until the next snapshot.
     pub ceiling: Option<Usd>,
     /// Requests that may be on their way at a time.
@@ -109,11 +111,12 @@ pub struct Recorder {
     sink: Sink,
     settings: RecorderSettings,
     spent: Spent,
+    lengths: Lengths,
     results_buffer: Vec<u8>,
     errors_buffer: Vec<u8>,
     syncer: Syncer,
     /// The lengths that the sync on its way makes durable.
-    syncing: Lengths,
+    syncing: FileLengths,
     /// The ceiling of the newest snapshot, and of the newest one that is durable.
     syncing_ceiling: Option<Usd>,
     durable_ceiling: Option<Usd>,
@@ -151,7 +154,7 @@ enum Ended {
 
 /// How long the two files were at a moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Lengths {
+struct FileLengths {
     results: u64,
     errors: u64,
 }
@@ -165,7 +168,8 @@ impl Recorder {
                 ceiling: settings.ceiling,
                 ..settings.spent_before
             },
-            syncing: Lengths::default(),
+            lengths: settings.lengths_before.clone(),
+            syncing: FileLengths::default(),
             syncing_ceiling: None,
             durable_ceiling: None,
             sink,
@@ -192,10 +196,13 @@ impl Recorder {
         self.sink.errors.old.supersede(record.id.fingerprint());
         self.since_checkpoint += 1;
         self.spent.add(&record.bill);
-        if let Outcome::Ok { .. } = &record.outcome
-            && let Some(finished) = &mut self.settings.finished
-        {
-            finished.insert(record.index);
+        if let Outcome::Ok { answer, .. } = &record.outcome {
+            if let Some(usage) = answer.usage {
+                self.lengths.add(usage.completion);
+            }
+            if let Some(finished) = &mut self.settings.finished {
+                finished.insert(record.index);
+            }
         }
     }
 
@@ -288,7 +295,7 @@ impl Recorder {
         let results_path = paths.results.clone();
         let results_file = results.as_ref().map(Journal::handle);
         let errors_file = (errors.journal.unsynced() > 0).then(|| errors.journal.handle());
-        self.syncing = Lengths {
+        self.syncing = FileLengths {
             results: results.as_ref().map_or(0, Journal::length),
             errors: errors.journal.length(),
         };
@@ -342,6 +349,7 @@ impl Recorder {
                 requests: settings.spent_before.requests + settings.gauges.sent.value(),
                 ..self.spent
             },
+            lengths: self.lengths.clone(),
             clean: ended == Ended::Orderly,
             in_flight: settings.in_flight,
             ..State::default()
@@ -355,7 +363,11 @@ impl Recorder {
     /// Makes everything durable and leaves the files as the next run expects them. `at_risk` is
     /// what may have been charged without an answer, where somebody keeps accounts of it.
     pub fn finish(mut self, at_risk: Option<Usd>) -> io::Result<()> {
-        self.spent.at_risk = at_risk.unwrap_or(self.spent.at_risk);
+        if let Some(at_risk) = at_risk {
+            // It includes what attempts of an unknown price can have cost.
+            self.spent.at_risk = at_risk;
+            self.spent.unpriced = 0;
+        }
         self.spent.ceiling = None;
         self.append()?;
         self.finish_sync()?;

@@ -14,10 +14,10 @@ use super::checkpoint::{InputIdentity, RunIdentity, State};
 use super::journal::{Journal, Tail, replace, tail_hash};
 use super::lock::Lock;
 use super::recorder::{ErrorLog, Sink};
-use super::spent::{Spending, Spent};
+use super::spent::{RowCosts, Spending, Spent};
 use crate::words::human::{count, thousands};
 use crate::words::item::ItemId;
-use crate::words::money::Usd;
+use crate::words::lengths::Lengths;
 use crate::words::record::ErrorStatus;
 
 /// What to do with an output that exists.
@@ -178,9 +178,10 @@ pub struct Opened {
     pub sink: Sink,
     pub finished: Finished,
     pub spent_before: Spent,
-    /// Requests that may have been on their way when an earlier run was killed, and whose cost
-    /// nobody accounted for.
+    /// Requests of earlier runs that were, or may have been, charged and whose cost nobody knows.
     pub unaccounted: u64,
+    /// How long the answers of earlier runs were.
+    pub lengths_before: Lengths,
     /// What the user should know about the files as they were found.
     pub notes: Vec<String>,
 }
@@ -273,6 +274,7 @@ fn fresh(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         finished: Finished::default(),
         spent_before: Spent::default(),
         unaccounted: 0,
+        lengths_before: Lengths::default(),
         notes: Vec::new(),
     })
 }
@@ -303,7 +305,7 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         .expect("standard output is not resumed");
     let results = reopen(path, &paths.torn, &mut notes)?;
     let known = known_results(request, state.as_ref(), &results, &mut notes).map_err(at(path))?;
-    let spending = Spending::read(state.as_ref(), known.cost, known.behind_checkpoint);
+    let spending = Spending::read(state.as_ref(), known.rows);
     notes.extend(spending.notes);
     let errors = reopen(&paths.errors, &paths.torn, &mut notes)?;
     let mut finished = known.finished;
@@ -313,6 +315,7 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         finished,
         spent_before: spending.spent,
         unaccounted: spending.unaccounted,
+        lengths_before: state.map(|state| state.lengths).unwrap_or_default(),
         notes,
     })
 }
@@ -359,10 +362,8 @@ fn reopen(path: &Path, torn: &Path, notes: &mut Vec<String>) -> Result<Journal, 
 /// What the results file and its checkpoint tell.
 struct Known {
     finished: Finished,
-    /// Costs of the rows that were read.
-    cost: Usd,
-    /// Only rows behind the checkpoint were read.
-    behind_checkpoint: bool,
+    /// What the rows that were read cost.
+    rows: RowCosts,
 }
 
 /// Finds out which items have results: from the checkpoint and the rows after it, else from all
@@ -374,13 +375,13 @@ fn known_results(
     notes: &mut Vec<String>,
 ) -> io::Result<Known> {
     let mut finished = Finished::default();
-    let (mut from, mut cost, mut behind_checkpoint) = (0, Usd::ZERO, false);
+    let (mut from, mut rows) = (0, RowCosts::default());
     if let Some(state) = state.filter(|state| is_true_of(state, request, results))
         && let Some(positions) = state.finished()
     {
         finished.positions = positions;
         from = state.results_bytes;
-        behind_checkpoint = true;
+        rows.behind_checkpoint = true;
     }
     // A row's own position counts only where the checkpoint vouches for the input.
     let positions_hold = from > 0;
@@ -390,7 +391,7 @@ fn known_results(
             damaged.push(line.number + 1);
             return Ok(());
         };
-        cost += head.cost.unwrap_or_default();
+        rows.add(head.cost);
         match head.index.filter(|_| positions_hold) {
             Some(index) => drop(finished.positions.insert(index)),
             None => drop(finished.unplaced.insert(head.id.fingerprint())),
@@ -410,11 +411,7 @@ fn known_results(
             },
         ));
     }
-    Ok(Known {
-        finished,
-        cost,
-        behind_checkpoint,
-    })
+    Ok(Known { finished, rows })
 }
 
 /// Tells whether a checkpoint speaks of this input and of this very results file.

@@ -56,11 +56,30 @@ impl Spent {
     }
 }
 
+/// What rows cost that were read again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RowCosts {
+    pub known: Usd,
+    /// Rows that do not say.
+    pub unpriced: u64,
+    /// Only rows behind the checkpoint were read; else all.
+    pub behind_checkpoint: bool,
+}
+
+impl RowCosts {
+    pub fn add(&mut self, cost: Option<Usd>) {
+        match cost {
+            Some(cost) => self.known += cost,
+            None => self.unpriced += 1,
+        }
+    }
+}
+
 /// What earlier runs of an output spent, as its files tell.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Spending {
     pub spent: Spent,
-    /// Requests that were on their way at a kill and that nobody accounted for.
+    /// Requests that were, or may have been, charged and whose cost nobody knows.
     pub unaccounted: u64,
     /// What the user should know of it.
     pub notes: Vec<String>,
@@ -69,39 +88,48 @@ pub struct Spending {
 impl Spending {
     /// Adds a checkpoint and the cost of the rows that were read up. Rows alone know nothing of
     /// attempts that failed.
-    pub fn read(state: Option<&State>, of_rows: Usd, behind_checkpoint: bool) -> Self {
+    pub fn read(state: Option<&State>, rows: RowCosts) -> Self {
         let Some(state) = state else {
-            return Self::by_rows(of_rows);
+            return Self::by_rows(rows);
         };
-        let cost = match behind_checkpoint {
-            true => state.spent.cost + of_rows,
-            false => state.spent.cost.max(of_rows),
-        };
-        let spent = Spent {
-            cost,
-            ..state.spent
+        let before = state.spent;
+        let spent = match rows.behind_checkpoint {
+            true => Spent {
+                cost: before.cost + rows.known,
+                unpriced: before.unpriced + rows.unpriced,
+                ..before
+            },
+            false => Spent {
+                cost: before.cost.max(rows.known),
+                ..before
+            },
         };
         if state.clean {
             return Spending {
                 spent,
-                ..Spending::default()
+                unaccounted: spent.unpriced,
+                notes: Vec::new(),
             };
         }
         Self::after_a_kill(spent, state.in_flight)
     }
 
-    fn by_rows(cost: Usd) -> Self {
+    fn by_rows(rows: RowCosts) -> Self {
         let note = format!(
             "by its rows {} was spent; attempts without a row are not in that",
-            usd(cost)
+            usd(rows.known)
         );
         Spending {
             spent: Spent {
-                cost,
+                cost: rows.known,
+                unpriced: rows.unpriced,
                 ..Spent::default()
             },
-            unaccounted: 0,
-            notes: (cost > Usd::ZERO).then_some(note).into_iter().collect(),
+            unaccounted: rows.unpriced,
+            notes: (rows.known > Usd::ZERO)
+                .then_some(note)
+                .into_iter()
+                .collect(),
         }
     }
 
@@ -116,7 +144,7 @@ impl Spending {
             spent,
             unaccounted: match before.ceiling {
                 Some(_) => 0,
-                None => in_flight,
+                None => in_flight + before.unpriced,
             },
             notes: (lost > Usd::ZERO).then_some(note).into_iter().collect(),
         }
@@ -145,8 +173,16 @@ mod tests {
         }
     }
 
+    fn rows(cost: &str, behind_checkpoint: bool) -> RowCosts {
+        RowCosts {
+            known: usd_of(cost),
+            unpriced: 0,
+            behind_checkpoint,
+        }
+    }
+
     fn read(state: &State, of_rows: &str, behind: bool) -> (String, String, u64) {
-        let spending = Spending::read(Some(state), usd_of(of_rows), behind);
+        let spending = Spending::read(Some(state), rows(of_rows, behind));
         let Spent { cost, at_risk, .. } = spending.spent;
         assert_eq!(
             spending.spent.ceiling,
@@ -165,7 +201,7 @@ mod tests {
     fn what_a_killed_run_was_allowed_counts_as_spent() {
         let state = state("1", "0.2", Some("3"), false);
         assert_eq!(read(&state, "0.5", true), ("1.5".into(), "1.5".into(), 0));
-        let notes = Spending::read(Some(&state), usd_of("0.5"), true).notes;
+        let notes = Spending::read(Some(&state), rows("0.5", true)).notes;
         assert_eq!(notes.len(), 1);
         assert!(notes[0].contains("$1.3000"), "{notes:?}");
     }
@@ -177,6 +213,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_charged_at_an_unknown_price_stays_unaccounted() {
+        let mut state = state("1", "0", None, true);
+        state.spent.unpriced = 5;
+        assert_eq!(read(&state, "0", true).2, 5);
+        state.clean = false;
+        assert_eq!(read(&state, "0", true).2, 12);
+        let mut rows = rows("0", true);
+        rows.unpriced = 2;
+        assert_eq!(Spending::read(Some(&state), rows).unaccounted, 14);
+    }
+
+    #[test]
     fn rows_that_the_checkpoint_counts_already_are_not_counted_twice() {
         let state = state("1", "0", None, true);
         assert_eq!(read(&state, "0.9", false).0, "1");
@@ -185,13 +233,16 @@ mod tests {
 
     #[test]
     fn without_a_checkpoint_the_rows_say_what_was_spent() {
-        let spending = Spending::read(None, usd_of("0.9"), false);
+        let spending = Spending::read(None, rows("0.9", false));
         assert_eq!(spending.spent.cost, usd_of("0.9"));
         assert!(
             spending.notes[0].contains("$0.9000"),
             "{:?}",
             spending.notes
         );
-        assert_eq!(Spending::read(None, Usd::ZERO, false), Spending::default());
+        assert_eq!(
+            Spending::read(None, RowCosts::default()),
+            Spending::default()
+        );
     }
 }

@@ -38,6 +38,8 @@ pub enum Event {
     },
     /// A request waits until more of the budget may be used.
     CeilingWanted,
+    /// So many requests were dropped on their way; they may have been charged.
+    Dropped(u64),
     /// The run will start nothing new because every later request would fail the same way.
     Halted(Failure),
 }

@@ -4,6 +4,7 @@ pub mod event;
 pub mod fields;
 pub mod human;
 pub mod item;
+pub mod lengths;
 pub mod money;
 pub mod price;
 pub mod record;

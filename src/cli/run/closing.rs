@@ -43,7 +43,6 @@ impl Closing<'_> {
             results_before: before.results,
             errors_before: before.errors,
             requests,
-            dropped: ending.dropped,
             spent_before: self.spent_before,
             budget: self.budget.map(|budget| BudgetReport {
                 limit: budget.limits().limit,
@@ -145,7 +144,9 @@ impl Closing<'_> {
             .total?
             .saturating_sub(done + before.results + before.errors);
         let each = self.outcome.tally.cost_per_item()?;
-        let enough = budget.accounts().committed() + each.times(left) + each.times(left / 4);
+        let accounts = budget.accounts();
+        let rest = each.times(left);
+        let enough = accounts.committed() + rest + rest.share(1, 10) + accounts.refused;
         Some(two_digits_up(enough))
     }
 

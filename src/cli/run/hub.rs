@@ -14,6 +14,7 @@ use crate::engine::{Phase, Stop};
 use crate::output::Recorder;
 use crate::words::event::Event;
 use crate::words::human::count;
+use crate::words::price::{Bill, Charge};
 
 /// How long events gather before they are heard. To be woken for each single one costs more than
 /// to hear it; slots are taken meanwhile, so this stays far below any server's latency.
@@ -74,6 +75,14 @@ impl Hub {
         match event {
             Event::Settled(record, _) => self.recorder.take(record),
             Event::Retried { bill, .. } => self.recorder.take_bill(bill),
+            // A budget has them on its books already.
+            Event::Dropped(requests) if self.budget.is_none() => {
+                let unknown = Bill {
+                    usage: None,
+                    charge: Charge::Unpriced,
+                };
+                (0..*requests).for_each(|_| self.recorder.take_bill(&unknown));
+            }
             _ => {}
         }
     }

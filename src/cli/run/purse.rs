@@ -10,7 +10,7 @@ use crate::cli::settings::{BudgetSettings, RunSettings, Target};
 use crate::engine::budget::{Budget, Limits};
 use crate::input::{Census, ModelUse, Reader};
 use crate::output::Opened;
-use crate::words::human::{thousands, usd};
+use crate::words::human::{count, thousands, usd};
 use crate::words::item::{Entry, Item};
 use crate::words::money::Usd;
 use crate::words::price::{Service, Tariff};
@@ -176,11 +176,12 @@ fn first_item(settings: &RunSettings, census: &Census) -> Result<Option<Item>> {
     Ok(None)
 }
 
-/// Opens the accounts of a run with a budget, with what earlier runs of this output spent.
+/// Opens the accounts of a run with a budget, with what earlier runs of this output spent. Where
+/// nobody knows what that was, the most counts, and the output's notes say so.
 pub fn open_budget(
     settings: &RunSettings,
     census: Option<&Census>,
-    opened: &Opened,
+    opened: &mut Opened,
 ) -> Option<Arc<Budget>> {
     let budget = settings.budget.as_ref()?;
     let mut tariffs = Tariffs::new(settings);
@@ -192,11 +193,20 @@ pub fn open_budget(
             .as_ref()
             .and_then(|model| tariffs.of(model)),
     };
-    let before = opened.spent_before;
     let lost = census.map_or(Usd::ZERO, |census| {
         dearest(census, &mut tariffs).times(opened.unaccounted)
     });
-    Some(Budget::open(limits, before.cost, before.at_risk + lost))
+    if lost > Usd::ZERO {
+        opened.notes.push(format!(
+            "what {} of earlier runs cost is not known; up to {} counts as spent",
+            count(opened.unaccounted, "request"),
+            usd(lost)
+        ));
+    }
+    let before = &mut opened.spent_before;
+    before.at_risk += lost;
+    before.unpriced = 0;
+    Some(Budget::open(limits, before.cost, before.at_risk))
 }
 
 /// Returns the most that any request of the file can cost.

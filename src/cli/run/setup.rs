@@ -76,7 +76,7 @@ pub struct Ready {
 impl Ready {
     pub fn open(args: &RunArgs, checked: Checked, portion: Portion) -> Result<Self> {
         let Checked {
-            settings,
+            mut settings,
             census,
             http,
             wanted,
@@ -87,15 +87,17 @@ impl Ready {
             // Before the output is made, or the old one is lost.
             confirm(args, &settings, census.as_ref(), &Finished::default())?;
         }
-        let opened = open(&settings, census.as_ref())?;
-        let budget = open_budget(&settings, census.as_ref(), &opened);
+        let mut opened = open(&settings, census.as_ref())?;
+        let budget = open_budget(&settings, census.as_ref(), &mut opened);
         let Opened {
             sink,
             mut finished,
             spent_before,
+            lengths_before,
             notes,
             ..
         } = opened;
+        settings.engine.lengths = lengths_before;
         if !args.quiet {
             let notes = notes.iter().map(|note| format!("note: {note}"));
             notes.for_each(|note| terminal::line(&note));
@@ -193,6 +195,7 @@ impl Record<'_> {
                 input: self.census.map(identify),
                 finished: self.census.map(|_| self.finished.positions().clone()),
                 spent_before: self.spent_before,
+                lengths_before: settings.engine.lengths.clone(),
                 ceiling: self.budget.and_then(Budget::wanted_ceiling),
                 in_flight: settings.engine.concurrency as u64,
                 gauges: gauges.clone(),
