@@ -125,10 +125,12 @@ fn estimate_file() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("in.jsonl");
     let mut file = std::io::BufWriter::new(std::fs::File::create(&path).expect("an input file"));
-    let mut written = 0;
-    for (number, text) in made_up_texts(FILE_BYTES).iter().enumerate() {
-        let prompt = serde_json::to_string(text).expect("a string is JSON");
+    let (mut written, mut number) = (0, 0);
+    let mut author = Author::new();
+    while written < FILE_BYTES {
+        let prompt = serde_json::to_string(&author.text()).expect("a string is JSON");
         let line = format!("{{\"id\":\"t-{number}\",\"prompt\":{prompt}}}\n");
+        number += 1;
         written += line.len();
         file.write_all(line.as_bytes()).expect("the disk takes it");
     }
