@@ -27,6 +27,7 @@ fn the_readme_shows_the_help_as_it_is() {
     for command in [
         "run --help",
         "validate --help",
+        "estimate --help",
         "models --help",
         "simulate --help",
     ] {

@@ -174,9 +174,6 @@ pub struct RunArgs {
 /// The flags of `run`, so that a command line serves for both, and what to learn of answers.
 #[derive(Debug, Args)]
 pub struct EstimateArgs {
-    #[command(flatten)]
-    pub run: RunArgs,
-
     /// Set other models beside it: names, or all-PROVIDER, e.g. all-openai
     #[arg(
         long,
@@ -198,22 +195,36 @@ pub struct EstimateArgs {
     /// Chooses the items of --pilot
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Estimate")]
     pub seed: u64,
+
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 const ESTIMATE_AFTER_HELP: &str = "Try it without a key:
-  llmbatch estimate examples/tickets.jsonl --prompt-file examples/classify.txt -m gpt-4o-mini --compare all-openai
+  llmbatch estimate examples/tickets.jsonl --prompt-file examples/classify.txt -m gpt-4o-mini
 
-Nothing is sent without --pilot. Answers are the unknown part of a price: without --output-tokens, --pilot or
---from they are shown as a bound, by max_tokens or by what the model can say at most.
+Nothing is sent without --pilot. The length of answers is the unknown part of a price: without
+--output-tokens, --pilot or --from it is bounded, by max_tokens or by what the model can say.
 Exit codes: 0 estimated, 2 bad usage or input (nothing was sent); with --pilot those of run";
 
 /// Returns the command line's grammar.
 pub fn command() -> clap::Command {
     Cli::command().mut_subcommand("estimate", |estimate| {
-        let hidden = ["retry", "checkpoint_every", "budget_warn", "downgrade"];
+        let hidden = [
+            "retry",
+            "checkpoint_every",
+            "budget_warn",
+            "downgrade",
+            "confirm_above",
+            "yes",
+        ];
         let with_pilot = |estimate: clap::Command, id: &'static str| {
             estimate.mut_arg(id, |flag| {
-                let help = flag.get_help().cloned().unwrap_or_default();
+                let help = flag.get_help().map(ToString::to_string);
+                let mut help = help.unwrap_or_default();
+                if let Some(first) = help.get_mut(..1) {
+                    first.make_ascii_lowercase();
+                }
                 flag.help(format!("With --pilot: {help}"))
             })
         };

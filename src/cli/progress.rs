@@ -79,6 +79,7 @@ pub struct Purse {
 pub struct Progress {
     style: Style,
     verbose: bool,
+    quiet: bool,
     bar: ProgressBar,
     /// Held while a bar stands.
     echo: Option<QuietEcho>,
@@ -93,7 +94,7 @@ pub struct Progress {
 impl Progress {
     pub fn new(
         style: Style,
-        verbose: bool,
+        (verbose, quiet): (bool, bool),
         total: Option<u64>,
         purse: Purse,
         gauges: Arc<Gauges>,
@@ -119,6 +120,7 @@ impl Progress {
         Progress {
             style,
             verbose,
+            quiet,
             bar,
             echo: (style == Style::Bar).then(QuietEcho::start).flatten(),
             gauges,
@@ -201,7 +203,11 @@ impl Progress {
         if let Some(model) = downgrade {
             warning.push_str(&format!("; items that have not started go to {model} now"));
         }
-        self.note(&warning);
+        match self.style {
+            // Also where no progress is wanted: money is no progress.
+            Style::Silent if !self.quiet => terminal::line(&warning),
+            _ => self.note(&warning),
+        }
     }
 
     /// Returns a way to write notes from other tasks.

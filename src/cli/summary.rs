@@ -1,7 +1,6 @@
 //! The closing summary: a fold over events, then text or JSON with the same facts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -38,8 +37,6 @@ pub struct Tally {
     /// Answers that did not say what they used, and the most that they can have cost.
     pub without_usage: u64,
     pub untold: Usd,
-    /// The model that items went to once the budget ran low.
-    pub downgrade: Option<Arc<str>>,
 }
 
 impl Tally {
@@ -56,9 +53,11 @@ impl Tally {
                 self.lose(bill);
             }
             Event::Unanswered(bill) => self.lose(bill),
-            Event::BudgetLow { downgrade, .. } => self.downgrade = downgrade.clone(),
             Event::Dropped(requests) => self.dropped += requests,
-            Event::Paused { .. } | Event::CeilingWanted | Event::Halted(_) => {}
+            Event::Paused { .. }
+            | Event::BudgetLow { .. }
+            | Event::CeilingWanted
+            | Event::Halted(_) => {}
         }
     }
 
@@ -109,10 +108,12 @@ impl Tally {
 
 /// Where a budget stands in the end.
 #[derive(Debug, Clone, Copy)]
-pub struct BudgetReport {
+pub struct BudgetReport<'a> {
     pub limit: Usd,
     /// Over all runs of the output.
     pub accounts: Accounts,
+    /// The model that items went to once the budget ran low.
+    pub downgrade: Option<&'a str>,
 }
 
 /// Everything that the closing lines speak of.
@@ -127,7 +128,7 @@ pub struct Summary<'a> {
     pub errors_before: u64,
     pub requests: u64,
     pub spent_before: Spent,
-    pub budget: Option<BudgetReport>,
+    pub budget: Option<BudgetReport<'a>>,
     pub wall: Duration,
     pub paths: &'a Paths,
     /// The command that goes on where this run ended.
@@ -261,7 +262,9 @@ impl Summary<'_> {
     }
 
     fn budget_line(&self) -> Option<String> {
-        let BudgetReport { limit, accounts } = self.budget?;
+        let BudgetReport {
+            limit, accounts, ..
+        } = self.budget?;
         let mut line = format!("  budget   {} of {} spent", usd(accounts.spent), usd(limit));
         if accounts.at_risk > Usd::ZERO {
             let at_risk = usd(accounts.at_risk);
@@ -272,9 +275,9 @@ impl Summary<'_> {
 
     fn money_remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        let downgraded = self.budget.map_or(0, |budget| budget.accounts.downgraded);
-        if let Some(model) = self.tally.downgrade.as_ref().filter(|_| downgraded > 0) {
-            let items = count(downgraded, "item");
+        if let Some(budget) = self.budget.filter(|budget| budget.accounts.downgraded > 0) {
+            let items = count(budget.accounts.downgraded, "item");
+            let model = budget.downgrade.unwrap_or_default();
             remarks.push(format!("  {items} went to {model}, as the budget ran low"));
         }
         if let Some(rest) = self.rest() {
@@ -389,7 +392,7 @@ impl Summary<'_> {
                 "spent_usd": budget.accounts.spent.as_f64(),
                 "possibly_charged_usd": budget.accounts.at_risk.as_f64(),
                 "downgraded_items": budget.accounts.downgraded,
-                "downgrade": self.tally.downgrade.as_deref(),
+                "downgrade": budget.downgrade,
             })),
             "seconds": self.wall.as_secs_f64(),
             "items_per_second": self.rate(),

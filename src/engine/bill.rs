@@ -23,13 +23,30 @@ pub fn bill(provider: &dyn Provider, item: &Item, verdict: &Verdict, exchange: &
         _ => provider.usage(reply),
     };
     match (usage, verdict, reply.status.as_u16()) {
-        (Some(usage), ..) => charged(item, usage),
+        (Some(usage), ..) if is_believable(&usage, verdict) => charged(item, usage),
+        (Some(usage), ..) => Bill {
+            usage: Some(usage),
+            ..untold(item, reply)
+        },
         (None, Verdict::Done(_) | Verdict::Malformed(_) | Verdict::Filter(_), _)
         | (None, Verdict::Retry(_), 200..300) => untold(item, reply),
         // The gateway lost patience, not necessarily the model behind it.
         (None, _, 408 | 504 | 520..=524) => uncertain(item),
         _ => Bill::default(),
     }
+}
+
+/// Tells whether a usage can be what an answer cost: no prompt is free, no words come from no
+/// tokens, and no model takes ten million of them.
+fn is_believable(usage: &Usage, verdict: &Verdict) -> bool {
+    const ABSURD: Tokens = Tokens(10_000_000);
+    let has_words = match verdict {
+        Verdict::Done(answer) => answer.content.as_ref().is_some_and(|text| !text.is_empty()),
+        _ => false,
+    };
+    let output = usage.billed_output();
+    let is_whole = usage.prompt > Tokens(0) && (output > Tokens(0) || !has_words);
+    usage.stated_cost.is_some() || is_whole && usage.prompt < ABSURD && output < ABSURD
 }
 
 fn charged(item: &Item, usage: Usage) -> Bill {

@@ -149,18 +149,24 @@ impl Budget {
     }
 
     /// Returns the model that items which have not started go to, if it is time.
-    pub fn downgrade(&self) -> Option<Arc<Tariff>> {
-        let other = self.limits.downgrade.as_ref()?;
+    pub fn downgrade(&self) -> Option<&Arc<Tariff>> {
         let accounts = self.accounts();
         let low = accounts.spent + accounts.at_risk >= self.limits.warn_at;
-        low.then(|| other.clone())
+        self.limits.downgrade.as_ref().filter(|_| low)
     }
 
-    /// Tells once that the warning's level is reached, and how much is spent.
-    pub fn take_warning(&self) -> Option<Usd> {
+    /// Returns how many thousandths of its worst case the dearest answer cost, where that is more
+    /// than all of it.
+    pub fn strain(&self) -> Option<u64> {
+        Some(self.books().strain).filter(|strain| *strain > 1000)
+    }
+
+    /// Tells once that the budget runs low, and how much is spent: when the warning's level is
+    /// reached, or when it must be said earlier.
+    pub fn take_warning(&self, early: bool) -> Option<Usd> {
         let mut books = self.books();
         let spent = books.accounts.spent + books.accounts.at_risk;
-        let now = !books.warned && spent >= self.limits.warn_at;
+        let now = !books.warned && (early || spent >= self.limits.warn_at);
         books.warned |= now;
         now.then_some(spent)
     }
@@ -170,18 +176,22 @@ impl Budget {
     pub fn try_reserve(self: &Arc<Self>, worst: Usd, tight: Option<Usd>) -> Result<Try, Exhausted> {
         let mut books = self.books();
         let committed = books.accounts.committed();
-        let strained = |amount: Usd| amount.share(books.strain, 1000);
-        let choices = [(strained(worst), Fit::Whole)]
+        let strain = books.strain;
+        let choices = [(worst, Fit::Whole)]
             .into_iter()
-            .chain(tight.map(|amount| (strained(amount), Fit::Tight)));
+            .chain(tight.map(|amount| (amount, Fit::Tight)))
+            .map(|(worst, fit)| (worst, worst.share(strain, 1000), fit));
         let fitting = choices
             .clone()
-            .find(|(amount, _)| committed + *amount <= self.limits.limit);
-        let Some((amount, fit)) = fitting else {
+            .find(|(_, amount, _)| committed + *amount <= self.limits.limit);
+        let Some((worst, amount, fit)) = fitting else {
             if books.accounts.reserved > Usd::ZERO {
                 return Ok(Try::Busy);
             }
-            let needed = choices.map(|(amount, _)| amount).min().unwrap_or_default();
+            let needed = choices
+                .map(|(_, amount, _)| amount)
+                .min()
+                .unwrap_or_default();
             books.accounts.refused = needed;
             return Err(Exhausted {
                 needed,
@@ -197,6 +207,7 @@ impl Budget {
         books.accounts.reserved += amount;
         let reservation = Reservation {
             budget: self.clone(),
+            worst,
             amount,
             state: State::Unused,
         };
@@ -209,7 +220,7 @@ impl Budget {
         self.changed.notified().await;
     }
 
-    fn settle(&self, reserved: Usd, charge: Charge) {
+    fn settle(&self, worst: Usd, reserved: Usd, charge: Charge) {
         let mut books = self.books();
         let strain = books.strain;
         let accounts = &mut books.accounts;
@@ -222,11 +233,11 @@ impl Budget {
             Charge::Unpriced => accounts.at_risk += reserved,
         }
         if let Charge::Known(cost) = charge
-            && cost > reserved
+            && cost > worst
         {
-            let strain = cost.picodollars().saturating_mul(books.strain.into())
-                / reserved.picodollars().max(1);
-            books.strain = u64::try_from(strain.saturating_add(1)).unwrap_or(u64::MAX);
+            let times = cost.picodollars().saturating_mul(1000) / worst.picodollars().max(1);
+            let times = u64::try_from(times.saturating_add(1)).unwrap_or(u64::MAX);
+            books.strain = books.strain.max(times);
         }
         drop(books);
         self.changed.notify_one();
@@ -242,6 +253,9 @@ impl Budget {
 /// Money that is set aside for one request.
 pub struct Reservation {
     budget: Arc<Budget>,
+    /// What the request can cost by its own words.
+    worst: Usd,
+    /// What is set aside for it.
     amount: Usd,
     state: State,
 }
@@ -268,7 +282,7 @@ impl Reservation {
     /// Books what the request came to and gives the rest back.
     pub fn settle(mut self, charge: Charge) {
         self.state = State::Settled;
-        self.budget.settle(self.amount, charge);
+        self.budget.settle(self.worst, self.amount, charge);
     }
 }
 
@@ -276,8 +290,10 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         match self.state {
-            State::Unused => self.budget.settle(self.amount, Charge::Nothing),
-            State::Sent => self.budget.settle(self.amount, Charge::Unpriced),
+            State::Unused => self.budget.settle(self.worst, self.amount, Charge::Nothing),
+            State::Sent => self
+                .budget
+                .settle(self.worst, self.amount, Charge::Unpriced),
             State::Settled => {}
         }
     }
@@ -396,6 +412,17 @@ mod tests {
     }
 
     #[test]
+    fn the_strain_is_the_largest_seen_and_does_not_multiply() {
+        let budget = budget("100");
+        let held: Vec<_> = (0..8).map(|_| take(&budget, "1").unwrap()).collect();
+        for reservation in held {
+            reservation.settle(Charge::Known(usd("2")));
+        }
+        let next = take(&budget, "1").unwrap();
+        assert!(next.amount < usd("2.1"), "{:?}", next.amount);
+    }
+
+    #[test]
     fn what_may_have_been_charged_is_strained_like_what_was() {
         let budget = budget("20");
         take(&budget, "1").unwrap().settle(Charge::Known(usd("3")));
@@ -418,11 +445,11 @@ mod tests {
     #[test]
     fn the_warning_comes_once() {
         let budget = budget("1");
-        assert_eq!(budget.take_warning(), None);
+        assert_eq!(budget.take_warning(false), None);
         take(&budget, "0.8")
             .unwrap()
             .settle(Charge::Known(usd("0.8")));
-        assert_eq!(budget.take_warning(), Some(usd("0.8")));
-        assert_eq!(budget.take_warning(), None);
+        assert_eq!(budget.take_warning(false), Some(usd("0.8")));
+        assert_eq!(budget.take_warning(false), None);
     }
 }

@@ -9,8 +9,7 @@ use super::budget::{Budget, Exhausted, Fit, Reservation, Try};
 use crate::words::event::Event;
 use crate::words::human::usd;
 use crate::words::item::Item;
-use crate::words::money::Usd;
-use crate::words::tariff::{Boundless, Charge};
+use crate::words::tariff::{Boundless, Charge, Tariff};
 use crate::words::tokens::Tokens;
 use crate::words::verdict::{Failure, FailureKind};
 
@@ -69,58 +68,58 @@ pub async fn fund<'i, T>(
             downgraded: false,
         });
     };
-    warn_of_budget(shared).await;
-    let downgraded = unasked && downgrade(budget, item);
-    let worst = match item.worst_case() {
-        Ok(worst) => worst,
-        Err(boundless) => return Err(End::Halted(unbounded(item, boundless))),
-    };
-    let limit = learned_limit(shared, item).filter(|_| limiting == Limiting::Allowed);
-    let tight = limit.and_then(|limit| item.most(limit.times(item.bounds.choices)).ok());
-    match reserve(shared, budget, worst, tight).await {
-        Ok((reservation, fit)) => {
-            let limited = limit.filter(|_| fit == Fit::Tight);
-            Ok(Funded {
-                asked: limited.map_or(Cow::Borrowed(item), |limit| {
-                    let field = shared.provider.output_limit_field(&item.model);
-                    let mut limited = item.clone();
-                    limited.cap_output(field, limit);
-                    Cow::Owned(limited)
-                }),
-                reservation: Some(reservation),
-                limited,
-                downgraded,
-            })
+    let mut downgraded = false;
+    let (reservation, limited) = loop {
+        warn_of_budget(shared, false).await;
+        if unasked && !downgraded {
+            let other = budget.downgrade();
+            downgraded = other.is_some_and(|other| switch_to(other, item));
         }
-        Err(exhausted) if exhausted.never => Err(End::Unaffordable(too_dear(budget, exhausted))),
-        Err(exhausted) => Err(End::Halted(used_up(budget, exhausted))),
-    }
-}
-
-/// Sets the money aside as soon as requests on their way have given back what they do not need, and
-/// the ceiling is high enough.
-async fn reserve<T>(
-    shared: &Shared<T>,
-    budget: &Arc<Budget>,
-    worst: Usd,
-    tight: Option<Usd>,
-) -> Result<(Reservation, Fit), Exhausted> {
-    loop {
-        match budget.try_reserve(worst, tight)? {
-            Try::Taken(reservation, fit) => return Ok((reservation, fit)),
-            Try::Above => shared.emit(Event::CeilingWanted).await,
-            Try::Busy => {}
+        let worst = match item.worst_case() {
+            Ok(worst) => worst,
+            Err(boundless) => return Err(End::Halted(unbounded(item, boundless))),
+        };
+        let limit = learned_limit(shared, item).filter(|_| limiting == Limiting::Allowed);
+        let tight = limit.and_then(|limit| item.most(limit.times(item.bounds.choices)).ok());
+        match budget.try_reserve(worst, tight) {
+            Ok(Try::Taken(reservation, fit)) => {
+                break (reservation, limit.filter(|_| fit == Fit::Tight));
+            }
+            Ok(Try::Above) => shared.emit(Event::CeilingWanted).await,
+            Ok(Try::Busy) => {}
+            Err(exhausted) => {
+                let other = budget.limits().downgrade.as_ref();
+                let switches = unasked && !downgraded;
+                downgraded = switches && other.is_some_and(|other| switch_to(other, item));
+                if downgraded {
+                    warn_of_budget(shared, true).await;
+                    continue;
+                }
+                return Err(refused(budget, exhausted));
+            }
         }
         budget.changed().await;
-    }
+    };
+    let asked = limited.map_or(Cow::Borrowed(&*item), |limit| {
+        let field = shared.provider.output_limit_field(&item.model);
+        let mut limited = item.clone();
+        limited.cap_output(field, limit);
+        Cow::Owned(limited)
+    });
+    Ok(Funded {
+        asked,
+        reservation: Some(reservation),
+        limited,
+        downgraded,
+    })
 }
 
 /// Tells the listeners, once, that the budget runs low.
-pub async fn warn_of_budget<T>(shared: &Shared<T>) {
+async fn warn_of_budget<T>(shared: &Shared<T>, early: bool) {
     let Some(budget) = &shared.budget else {
         return;
     };
-    if let Some(spent) = budget.take_warning() {
+    if let Some(spent) = budget.take_warning(early) {
         let limits = budget.limits();
         let event = Event::BudgetLow {
             spent,
@@ -131,19 +130,19 @@ pub async fn warn_of_budget<T>(shared: &Shared<T>) {
     }
 }
 
-/// Gives an item that was never asked the other model, if it is time and cheaper.
-fn downgrade(budget: &Arc<Budget>, item: &mut Item) -> bool {
-    let Some(other) = budget.downgrade() else {
-        return false;
-    };
+/// Gives an item that was never asked the other model, if that is cheaper for it.
+fn switch_to(other: &Arc<Tariff>, item: &mut Item) -> bool {
     // Both at the same length: another limit of its answers says nothing of the price.
     let output = item.bounds.output.unwrap_or(Tokens(1000));
-    let cheaper = other.most(&item.bounds, output).ok() < item.most(output).ok();
-    let is_known = other.worst_case(&item.bounds).is_ok();
-    if cheaper && is_known {
-        item.switch_model(&other);
+    let cheaper = match (other.most(&item.bounds, output), item.most(output)) {
+        (Ok(there), Ok(here)) => there < here,
+        _ => false,
+    };
+    let switches = cheaper && other.worst_case(&item.bounds).is_ok();
+    if switches {
+        item.switch_model(other);
     }
-    cheaper && is_known
+    switches
 }
 
 /// Returns a limit that real answers hardly reach, for requests that set none themselves. What
@@ -157,27 +156,26 @@ fn learned_limit<T>(shared: &Shared<T>, item: &Item) -> Option<Tokens> {
     limit.filter(|limit| limit.times(item.bounds.choices) < bound)
 }
 
-fn used_up(budget: &Budget, exhausted: Exhausted) -> Failure {
-    failure(
-        FailureKind::Budget,
-        format!(
-            "{} of {} is left, and the next request can cost {}",
-            usd(exhausted.left),
-            usd(budget.limits().limit),
-            usd(exhausted.needed),
-        ),
-    )
-}
-
-fn too_dear(budget: &Budget, exhausted: Exhausted) -> Failure {
-    failure(
-        FailureKind::Budget,
-        format!(
-            "it can cost {}, more than the whole budget of {}",
-            usd(exhausted.needed),
-            usd(budget.limits().limit),
-        ),
-    )
+/// Says how the life of an item ends that finds no room.
+fn refused(budget: &Budget, exhausted: Exhausted) -> End {
+    let limit = usd(budget.limits().limit);
+    let needed = usd(exhausted.needed);
+    if exhausted.never {
+        let message = format!("it can cost {needed}, more than the whole budget of {limit}");
+        return End::Unaffordable(failure(FailureKind::Budget, message));
+    }
+    let mut message = format!(
+        "{} of {limit} is left, and the next request can cost {needed}",
+        usd(exhausted.left)
+    );
+    if let Some(strain) = budget.strain() {
+        message.push_str(&format!(
+            " (answers of this server cost up to {}.{} times what their limits and prices allow)",
+            strain / 1000,
+            strain % 1000 / 100
+        ));
+    }
+    End::Halted(failure(FailureKind::Budget, message))
 }
 
 /// Where a whole file could be checked, this was refused before the first request.

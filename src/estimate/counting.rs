@@ -38,6 +38,8 @@ pub struct Job<'a> {
     pub compared: &'a [Model],
     /// The length of an answer, if the user knows it.
     pub said: Option<Tokens>,
+    /// The longest answer that every model in question can give, to compare them by.
+    pub alike: Option<Tokens>,
     /// Fingerprints of items that have a result, and of those to be listed with their prompt.
     pub settled: &'a HashSet<u128>,
     pub sampled: &'a HashSet<u128>,
@@ -161,6 +163,7 @@ impl Counted {
             is_settled: fingerprint.is_some_and(|id| job.settled.contains(&id)),
             is_repeated: asked.is_repeated,
             said: job.said,
+            alike: job.alike,
         };
         self.items += 1;
         if !self.own.contains_key(&item.model) {

@@ -37,6 +37,8 @@ pub struct Standing {
     pub is_repeated: bool,
     /// What the user says that each answer will have.
     pub said: Option<Tokens>,
+    /// The longest answer that every model in question can give.
+    pub alike: Option<Tokens>,
 }
 
 impl Lane {
@@ -57,20 +59,24 @@ impl Lane {
         let model = &self.model;
         let prompt = model.counter.tokens(chat);
         self.exact += u64::from(model.counter.is_exact(chat));
-        let bound = item.bounds.output.or_else(|| {
-            let most = model.max_output?;
-            Some(Tokens(most.0.saturating_mul(item.bounds.choices)))
-        });
-        let said = standing.said.map(|said| {
-            let all = Tokens(said.0.saturating_mul(item.bounds.choices));
-            bound.map_or(all, |bound| all.min(bound))
-        });
+        let bound = item
+            .bounds
+            .output
+            .or_else(|| Some(model.max_output?.times(item.bounds.choices)));
+        let within = |each: Option<Tokens>, bound: Option<Tokens>| {
+            let all = each.map(|each| each.times(item.bounds.choices));
+            all.into_iter().chain(bound).min().unwrap_or_default()
+        };
         let sums = Sums {
             items: 1,
             prompt,
             bound: bound.unwrap_or_default(),
             unbounded: u64::from(bound.is_none()),
-            said: said.unwrap_or_default(),
+            said: match standing.said {
+                Some(_) => within(standing.said, bound),
+                None => Tokens(0),
+            },
+            alike: within(standing.alike, item.bounds.output),
         };
         let above = model.price.as_ref().and_then(|price| tier(price, prompt));
         let service = item.bounds.service;

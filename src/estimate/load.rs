@@ -29,6 +29,8 @@ pub struct Sums {
     pub unbounded: u64,
     /// What the user says that the answers will have.
     pub said: Tokens,
+    /// The most that the answers can have at every model in question.
+    pub alike: Tokens,
 }
 
 impl Sums {
@@ -38,6 +40,7 @@ impl Sums {
         self.bound += other.bound;
         self.unbounded += other.unbounded;
         self.said += other.said;
+        self.alike += other.alike;
     }
 }
 
@@ -99,6 +102,11 @@ impl Load {
         self.cost(price, by_batch, |rates, sums| rates.output.times(sums.said))
     }
 
+    /// Returns what the answers cost at the length that every model in question can give them.
+    pub fn alike_output_cost(&self, price: &Price) -> Option<Usd> {
+        self.cost(price, false, |rates, sums| rates.output.times(sums.alike))
+    }
+
     /// Returns what one token of an answer costs on average over the items.
     pub fn output_rate(&self, price: &Price, by_batch: bool) -> Option<f64> {
         let items = self.sums().items.max(1) as f64;
@@ -146,6 +154,7 @@ mod tests {
             bound: Tokens(bound.unwrap_or(0)),
             unbounded: u64::from(bound.is_none()),
             said: Tokens(100),
+            alike: Tokens(0),
         }
     }
 

@@ -183,6 +183,8 @@ pub struct Finding {
 /// What the good lines of a file ask of one model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelUse {
+    /// The first line that asks it.
+    pub line: u64,
     /// A request that bounds all of them: as long as the longest, and so on.
     pub bounds: Bounds,
     /// The first lines that do not limit the answer, that ask for a dearer service, and that ask
@@ -231,7 +233,10 @@ impl Census {
         if let Some(known) = self.models.get_mut(&shaped.model) {
             return known.add(line, &shaped.bounds);
         }
-        let mut first = ModelUse::default();
+        let mut first = ModelUse {
+            line,
+            ..ModelUse::default()
+        };
         first.add(line, &shaped.bounds);
         self.models.insert(shaped.model.clone(), first);
     }

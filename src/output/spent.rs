@@ -33,7 +33,7 @@ impl Spent {
         if let Some(usage) = bill.usage {
             let add = |sum: &mut u64, tokens: Tokens| *sum = sum.saturating_add(tokens.0);
             add(&mut self.prompt_tokens, usage.prompt);
-            add(&mut self.completion_tokens, usage.billed_output());
+            add(&mut self.completion_tokens, usage.completion);
             add(&mut self.cached_tokens, usage.cached.unwrap_or_default());
         }
         match bill.charge {

@@ -115,7 +115,10 @@ fn fill(model: &mut Model, fields: &Fields) -> Result<(), String> {
         let wrong = |why| format!("{key:?} is {value}: {why}");
         match key {
             "model" => {}
-            "provider" => model.provider = Some(word(value).map_err(wrong)?),
+            // `any` is how `models` shows that it holds everywhere.
+            "provider" => {
+                model.provider = Some(word(value).map_err(wrong)?).filter(|name| name != "any");
+            }
             "max_input" => model.max_input = Some(amount(value).map_err(wrong)?),
             "max_output" => model.max_output = Some(amount(value).map_err(wrong)?),
             "retires" => model.retires = Some(day(value).map_err(wrong)?),

@@ -1,96 +1,92 @@
 //! Counts of texts that were counted a moment ago: most words of a text, and its system prompt,
 //! have been seen before.
 //!
-//! Each thread has a memory of its own, of a fixed size: about a megabyte for each vocabulary in
-//! use. A place holds the last text that fell on it, and is believed only if the text is equal.
+//! Words share one table for each vocabulary, of a fixed size. A place holds the hash of the last
+//! word that fell on it and its count, in one number, so that all threads read and write it
+//! without a lock. Words are compared by a hash of 64 bits: among a million different words, the
+//! odds that any two are taken for each other are 3 in 100 million. Whole texts are compared by
+//! 128 bits.
 
 use std::cell::RefCell;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::Encoding;
 
-/// The longest word that is remembered, and how many are.
-const WORD: usize = 27;
-const WORDS: usize = 1 << 15;
-/// Texts from this length on are remembered as a whole, by their hash.
+/// The longest word that is remembered, and how many are: 4 MiB for each vocabulary in use.
+const WORD: usize = 128;
+const WORDS: usize = 1 << 19;
+/// Bits of a place that hold the count; the others hold those of the hash that do not choose the
+/// place, and some that do.
+const COUNT_BITS: u32 = 16;
+/// Texts from this length on are remembered as a whole, so many by each thread.
 const TEXT: usize = 128;
 const TEXTS: usize = 256;
 
+static TABLES: [OnceLock<Words>; Encoding::ALL.len()] =
+    [const { OnceLock::new() }; Encoding::ALL.len()];
+
 thread_local! {
-    static MEMORIES: RefCell<[Option<Box<Memory>>; Encoding::ALL.len()]> =
-        const { RefCell::new([const { None }; Encoding::ALL.len()]) };
+    static LONG: RefCell<[Texts; Encoding::ALL.len()]> = const { RefCell::new([const { Texts(Vec::new()) }; Encoding::ALL.len()]) };
 }
 
-/// What one thread remembers of one vocabulary.
-pub struct Memory {
-    words: Box<[Word]>,
-    texts: Box<[(u128, u64)]>,
-}
+/// What is remembered of words.
+pub struct Words(Box<[AtomicU64]>);
 
-#[derive(Clone, Copy)]
-struct Word {
-    text: [u8; WORD],
-    length: u8,
-    tokens: u32,
-}
-
-impl Memory {
-    /// Lends the calling thread's memory of a vocabulary.
-    pub fn with<T>(encoding: Encoding, work: impl FnOnce(&mut Memory) -> T) -> T {
-        MEMORIES.with_borrow_mut(|memories| {
-            let memory = memories[encoding as usize].get_or_insert_with(Memory::new);
-            work(memory)
-        })
+impl Words {
+    /// Returns the memory of a vocabulary.
+    pub fn of(encoding: Encoding) -> &'static Self {
+        TABLES[encoding as usize].get_or_init(Words::new)
     }
 
-    fn new() -> Box<Self> {
-        let empty = Word {
-            text: [0; WORD],
-            length: 0,
-            tokens: 0,
-        };
-        Box::new(Memory {
-            words: vec![empty; WORDS].into(),
-            texts: vec![(0, 0); TEXTS].into(),
-        })
+    fn new() -> Self {
+        Words((0..WORDS).map(|_| AtomicU64::new(0)).collect())
     }
 
     /// Returns the tokens of a word: remembered, or counted now.
-    pub fn word(&mut self, text: &str, count: impl FnOnce(&str) -> u64) -> u64 {
-        let bytes = text.as_bytes();
-        if bytes.len() > WORD {
-            return count(text);
+    pub fn count(&self, word: &str, count: impl FnOnce(&str) -> u64) -> u64 {
+        if word.len() > WORD {
+            return count(word);
         }
-        let place = xxh3_64(bytes) as usize % WORDS;
-        let word = &self.words[place];
-        if usize::from(word.length) == bytes.len() && word.text[..bytes.len()] == *bytes {
-            return u64::from(word.tokens);
+        const COUNT: u64 = (1 << COUNT_BITS) - 1;
+        let hash = xxh3_64(word.as_bytes());
+        let place = &self.0[hash as usize % WORDS];
+        let known = place.load(Ordering::Relaxed);
+        // No word has no tokens, so an empty place is never taken for one.
+        if known & !COUNT == hash & !COUNT && known & COUNT > 0 {
+            return known & COUNT;
         }
-        let tokens = count(text);
-        let word = &mut self.words[place];
-        word.text[..bytes.len()].copy_from_slice(bytes);
-        word.length = bytes.len() as u8;
-        word.tokens = tokens as u32;
+        let tokens = count(word);
+        place.store(hash & !COUNT | tokens & COUNT, Ordering::Relaxed);
         tokens
     }
+}
 
-    /// Returns the tokens of a whole text: remembered, or counted now. Texts are compared by a
-    /// hash of 128 bits.
-    pub fn text(&mut self, text: &str, count: impl FnOnce(&mut Self, &str) -> u64) -> u64 {
-        if text.len() < TEXT {
-            return count(self, text);
-        }
-        let hash = xxh3_128(text.as_bytes());
-        let place = hash as usize % TEXTS;
-        let (known, tokens) = self.texts[place];
-        if known == hash {
-            return tokens;
-        }
-        let tokens = count(self, text);
-        self.texts[place] = (hash, tokens);
-        tokens
+/// Hashes and counts of long texts.
+struct Texts(Vec<(u128, u64)>);
+
+/// Returns the tokens of a whole text: remembered by this thread, or counted now.
+pub fn whole(encoding: Encoding, text: &str, count: impl FnOnce(&str) -> u64) -> u64 {
+    if text.len() < TEXT {
+        return count(text);
     }
+    let hash = xxh3_128(text.as_bytes());
+    let place = hash as usize % TEXTS;
+    let known = LONG.with_borrow(|long| long[encoding as usize].0.get(place).copied());
+    if let Some((known, tokens)) = known
+        && known == hash
+    {
+        return tokens;
+    }
+    let tokens = count(text);
+    LONG.with_borrow_mut(|long| {
+        let texts = &mut long[encoding as usize].0;
+        texts.resize(TEXTS, (0, 0));
+        texts[place] = (hash, tokens);
+    });
+    tokens
 }
 
 #[cfg(test)]
@@ -99,21 +95,17 @@ mod tests {
 
     #[test]
     fn a_word_is_counted_once() {
-        let mut memory = Memory::new();
-        assert_eq!(memory.word("abc", |_| 3), 3);
-        assert_eq!(memory.word("abc", |_| unreachable!("it is known")), 3);
-        assert_eq!(memory.word("abcd", |_| 4), 4);
-        assert_eq!(
-            memory.word("", |_| unreachable!("nothing has no tokens")),
-            0
-        );
+        let words = Words::new();
+        assert_eq!(words.count("abc", |_| 3), 3);
+        assert_eq!(words.count("abc", |_| unreachable!("it is known")), 3);
+        assert_eq!(words.count("abcd", |_| 4), 4);
     }
 
     #[test]
     fn a_long_text_is_counted_once() {
-        let mut memory = Memory::new();
         let long = "x".repeat(TEXT);
-        assert_eq!(memory.text(&long, |_, _| 7), 7);
-        assert_eq!(memory.text(&long, |_, _| unreachable!("it is known")), 7);
+        let encoding = Encoding::O200kHarmony;
+        assert_eq!(whole(encoding, &long, |_| 7), 7);
+        assert_eq!(whole(encoding, &long, |_| unreachable!("it is known")), 7);
     }
 }

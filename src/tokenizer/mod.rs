@@ -16,7 +16,7 @@ use tiktoken_rs::CoreBPE;
 
 use crate::words::tokens::Tokens;
 pub use chat::Chat;
-use memory::Memory;
+use memory::{Words, whole};
 use pieces::{LONGEST, pieces};
 
 /// Assumed for a picture whose size is not known: base and tiles.
@@ -68,12 +68,9 @@ impl Encoding {
     /// Counts the tokens of a text, as the vocabulary itself does; only where a text has no word's
     /// end for 64 KiB may the count be a token or two higher.
     pub fn count(self, text: &str) -> Tokens {
-        Memory::with(self, |memory| {
-            Tokens(memory.text(text, |memory, text| {
-                let word = |piece| memory.word(piece, |piece| self.count_piece(piece));
-                pieces(text).map(word).sum()
-            }))
-        })
+        let words = Words::of(self);
+        let word = |piece: &str| words.count(piece, |piece| self.count_piece(piece));
+        Tokens(whole(self, text, |text| pieces(text).map(word).sum()))
     }
 
     fn count_piece(self, piece: &str) -> u64 {

@@ -63,8 +63,15 @@ impl Tariff {
 
     /// Returns the most that one attempt can cost.
     pub fn worst_case(&self, bounds: &Bounds) -> Result<Usd, Boundless> {
-        let output = self.output_bound(bounds).ok_or(Boundless::Output)?;
-        self.most(bounds, output)
+        if let Some(output) = self.output_bound(bounds) {
+            return self.most(bounds, output);
+        }
+        // Answers that cost nothing need no limit.
+        let prompt_alone = self.most(bounds, Tokens(0))?;
+        match self.most(bounds, Tokens(1_000_000))? == prompt_alone {
+            true => Ok(prompt_alone),
+            false => Err(Boundless::Output),
+        }
     }
 
     /// Returns the most that an answer of at most so many tokens can cost.

@@ -35,6 +35,11 @@ pub fn estimate(mut args: EstimateArgs) -> Result<Exit> {
     // The pilot's own summary is not what was asked for.
     let as_json = std::mem::take(&mut args.run.json);
     let question = Question::from_args(&args)?;
+    if args.pilot.is_some() && args.run.output.as_deref() == Some(Path::new("-")) {
+        let refusal =
+            Refusal::new("the estimate and the pilot's answers both want standard output");
+        return Err(refusal.hint("-o FILE keeps the answers").into());
+    }
     let spool = spool(&args)?;
     let input = spool
         .as_ref()
@@ -156,6 +161,7 @@ fn count_all(
         model: &|name| question.own_model(name),
         compared: &question.compared,
         said: question.said,
+        alike: question.alike(census.models.keys()),
         settled: &learnt.settled,
         sampled: &sampled,
         threads: std::thread::available_parallelism().map_or(1, usize::from),

@@ -93,6 +93,13 @@ impl Question {
         }
     }
 
+    /// Returns the longest answer that every model in question can give.
+    pub fn alike<'n>(&self, names: impl Iterator<Item = &'n Arc<str>>) -> Option<Tokens> {
+        let own = names.filter_map(|name| self.own_model(name).max_output);
+        let compared = self.compared.iter().filter_map(|model| model.max_output);
+        own.chain(compared).min()
+    }
+
     /// Returns the last day of a model that is not served for ever.
     pub fn retires(&self, name: &str) -> Option<Date> {
         let at = self.pricing.quote(self.provider, name).retires;

@@ -23,6 +23,8 @@ pub struct Report<'a> {
     pub parts: Vec<Choice<'a>>,
     pub walls: Walls,
     pub repeated: Repeated,
+    /// The length of answers by which models are compared, where their own limits differ.
+    pub alike: Option<Tokens>,
 }
 
 /// What the length of answers rests on.
@@ -49,6 +51,9 @@ pub struct Choice<'a> {
     pub output: Option<Usd>,
     pub real_time: Option<Cost>,
     pub batch: Option<Cost>,
+    /// The cost by which it is set beside the others: as it is, or, where answers are only
+    /// bounded, with answers as long as every model can give them.
+    pub beside: Option<Usd>,
     /// How many times the cheapest one's cost.
     pub ratio: Option<f64>,
     pub retires: Option<Date>,
@@ -116,6 +121,7 @@ impl<'a> Report<'a> {
             left_out: question.limit.map_or(lines, |limit| lines.min(limit)) - counted.items,
             walls: walls(question, counted.items, &own, answers),
             repeated: repeated(&own, answers),
+            alike: alike(question, counted, &choices, answers),
             answers,
             choices,
             parts,
@@ -127,6 +133,19 @@ impl<'a> Report<'a> {
         let own = self.choices.iter().find(|choice| choice.is_own);
         own.expect("it is put in first")
     }
+}
+
+fn alike(
+    question: &Question,
+    counted: &Counted,
+    choices: &[Choice<'_>],
+    answers: Answers<'_>,
+) -> Option<Tokens> {
+    let lanes = || choices.iter().flat_map(|choice| &choice.lanes);
+    let differ = lanes().any(|lane| lane.all.sums().bound != lane.all.sums().alike);
+    let is_bound = matches!(answers, Answers::Bound { .. });
+    let alike = question.alike(counted.own.keys());
+    alike.filter(|_| is_bound && differ && choices.len() > 1)
 }
 
 fn answers<'a>(question: &Question, own: &[&Lane], forecast: Option<&'a Forecast>) -> Answers<'a> {
@@ -146,8 +165,8 @@ fn answers<'a>(question: &Question, own: &[&Lane], forecast: Option<&'a Forecast
 
 /// Orders by cost, those of unknown cost last, and sets each beside the cheapest.
 fn rank(choices: &mut [Choice<'_>]) {
-    let cost = |choice: &Choice<'_>| choice.real_time.map(|cost| cost.usd);
-    choices.sort_by_key(|choice| (choice.real_time.is_none(), cost(choice)));
+    let cost = |choice: &Choice<'_>| choice.beside;
+    choices.sort_by_key(|choice| (choice.beside.is_none(), cost(choice)));
     let cheapest = choices
         .first()
         .and_then(cost)
@@ -182,6 +201,12 @@ impl<'a> Choice<'a> {
             }
             _ => choice.add_answers(answers),
         }
+        choice.beside = match answers {
+            Answers::Bound { .. } => total(&choice.lanes, |load, price| {
+                Some(load.input_cost(price, false)? + load.alike_output_cost(price)?)
+            }),
+            _ => choice.real_time.map(|cost| cost.usd),
+        };
         choice
     }
 
@@ -203,6 +228,7 @@ impl<'a> Choice<'a> {
             output: None,
             real_time: None,
             batch: None,
+            beside: None,
             ratio: None,
             retires: match lanes[..] {
                 [lane] => question.retires(&lane.model.name),

@@ -22,6 +22,12 @@ pub fn write(report: &Report<'_>) -> String {
         lines.extend(table(&report.parts, report.answers).into_iter().skip(1));
     }
     lines.push(String::new());
+    lines.extend(report.alike.map(|each| {
+        let each = thousands(each.0);
+        format!(
+            "ratio   at answers of the same length, {each} tokens where nothing else bounds them"
+        )
+    }));
     lines.push(time_line(report));
     lines.extend(fit_lines(report));
     lines.extend(duplicates_line(report));

@@ -47,6 +47,11 @@ impl Closing<'_> {
             budget: self.budget.map(|budget| BudgetReport {
                 limit: budget.limits().limit,
                 accounts: budget.accounts(),
+                downgrade: budget
+                    .limits()
+                    .downgrade
+                    .as_ref()
+                    .map(|other| &*other.model),
             }),
             wall: started.elapsed(),
             paths: &self.job.settings.paths,
@@ -143,8 +148,13 @@ impl Closing<'_> {
         let left = self
             .total?
             .saturating_sub(done + before.results + before.errors);
-        let each = self.outcome.tally.cost_per_item()?;
         let accounts = budget.accounts();
+        let tally = &self.outcome.tally;
+        // With what was lost on the way, or, where nothing is known, by the worst case.
+        let each = match tally.cost_per_item() {
+            Some(_) => (tally.spent.cost + tally.spent.at_risk).share(1, done),
+            None => accounts.refused,
+        };
         let rest = each.times(left);
         let enough = accounts.committed() + rest + rest.share(1, 10) + accounts.refused;
         let enough = enough.max(budget.limits().limit);
@@ -193,10 +203,13 @@ impl Closing<'_> {
             .map_or(String::new(), |total| format!(" of {}", thousands(total)));
         (
             what,
-            format!(
-                "{cure}; {}{of} done; then --resume goes on",
-                thousands(done)
-            ),
+            match self.job.settings.paths.results {
+                Some(_) => format!(
+                    "{cure}; {}{of} done; then --resume goes on",
+                    thousands(done)
+                ),
+                None => format!("{cure}; {}{of} done", thousands(done)),
+            },
         )
     }
 

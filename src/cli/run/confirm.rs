@@ -54,7 +54,8 @@ pub fn confirm(
     }
     let what = describe(&outlook, threshold);
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return Err(Refusal::new(what).hint("--yes goes on all the same").into());
+        let hint = "there is no terminal to ask on; --yes goes on all the same";
+        return Err(Refusal::new(what).hint(hint).into());
     }
     terminal::line(&what);
     match ask("go on? [y/N] ") {
@@ -76,6 +77,7 @@ fn look_ahead(
         model: &|name| models.get(name).cloned().unwrap_or_else(|| unknown(name)),
         compared: &[],
         said: None,
+        alike: None,
         settled: &HashSet::new(),
         sampled: &HashSet::new(),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -160,7 +162,7 @@ fn describe(outlook: &Outlook, threshold: Usd) -> String {
     );
     match (outlook.input, outlook.most) {
         (_, Some(most)) => format!(
-            "{asked}: this can cost up to {}, and --confirm-above is {}",
+            "{asked}: this can cost up to about {}, and --confirm-above is {}",
             usd(most),
             usd(threshold)
         ),

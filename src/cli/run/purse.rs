@@ -1,20 +1,24 @@
 //! Money before the first request: what each model costs, and whether a budget can hold.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cli::refusal::Refusal;
 use crate::cli::settings::{BudgetSettings, RunSettings, Target};
+use crate::cli::validate::unreadable;
 use crate::engine::budget::{Budget, Limits};
 use crate::input::{Census, ModelUse, Reader};
-use crate::output::Opened;
+use crate::output::{Opened, Spent, read_answered};
 use crate::words::human::{count, thousands, usd};
 use crate::words::item::{Entry, Item};
 use crate::words::money::Usd;
 use crate::words::price::Service;
-use crate::words::tariff::{Bounds, Tariff};
+use crate::words::tariff::{Boundless, Bounds, Tariff};
 use crate::words::tokens::Tokens;
 
 /// Prices of the models of one run, each looked up once.
@@ -64,7 +68,10 @@ pub fn check_budget(settings: &RunSettings, census: Option<&Census>) -> Result<(
     };
     let mut tariffs = Tariffs::new(settings);
     if let Some(model) = &budget.downgrade {
-        let tariff = tariffs.of(model).ok_or_else(|| unpriced(model))?;
+        if model.is_empty() {
+            return Err(Refusal::new("--downgrade names no model").into());
+        }
+        let tariff = tariffs.of(model).ok_or_else(|| unpriced(model, None))?;
         if tariff.max_output.is_none() && settings.max_tokens.is_none() {
             return Err(unlimited(model, None).into());
         }
@@ -79,15 +86,18 @@ pub fn check_budget(settings: &RunSettings, census: Option<&Census>) -> Result<(
         check_model(&mut tariffs, model, wanted)?;
     }
     if settings.mode != crate::output::StartMode::Resume {
-        check_first_item(settings, budget, census, &mut tariffs)?;
+        check_any_item_fits(settings, budget, census, &mut tariffs)?;
     }
     Ok(())
 }
 
 /// Refuses a model whose price, or whose most expensive answer, is not known.
 fn check_model(tariffs: &mut Tariffs<'_>, model: &Arc<str>, wanted: &ModelUse) -> Result<()> {
-    let tariff = tariffs.of(model).ok_or_else(|| unpriced(model))?;
-    if tariff.max_output.is_none() && wanted.unlimited.is_some() {
+    let tariff = tariffs
+        .of(model)
+        .ok_or_else(|| unpriced(model, Some(wanted.line)))?;
+    let plain = Bounds::default();
+    if wanted.unlimited.is_some() && tariff.worst_case(&plain) == Err(Boundless::Output) {
         return Err(unlimited(model, wanted.unlimited).into());
     }
     if let Some(line) = wanted.priority
@@ -142,9 +152,10 @@ fn refuse_dearer(asked: &[Arc<Tariff>], other: &Tariff) -> Result<()> {
 
 const PRICE_HINT: &str = "--price-in USD --price-out USD give it per million tokens; --prices FILE reads a table; llmbatch models lists what is known";
 
-fn unpriced(model: &str) -> Refusal {
+fn unpriced(model: &str, line: Option<u64>) -> Refusal {
+    let place = line.map_or(String::new(), |line| format!("line {line}: "));
     Refusal::new(format!(
-        "--budget needs a price, and that of the model {model} is not known"
+        "{place}--budget needs a price, and that of the model {model} is not known"
     ))
     .hint(PRICE_HINT)
 }
@@ -157,23 +168,37 @@ fn unlimited(model: &str, line: Option<u64>) -> Refusal {
     .hint("--max-tokens N sets one")
 }
 
-fn check_first_item(
+/// Refuses a budget that is too small for every item. Where only some are too dear, they become
+/// rows of the errors file.
+fn check_any_item_fits(
     settings: &RunSettings,
     budget: &BudgetSettings,
     census: &Census,
     tariffs: &mut Tariffs<'_>,
 ) -> Result<()> {
-    let Some(mut item) = first_item(settings, census)? else {
-        return Ok(());
-    };
-    item.tariff = tariffs.of(&item.model);
-    let Ok(worst) = item.worst_case() else {
-        // Each model was looked at.
-        return Ok(());
-    };
-    if worst <= budget.limit {
-        return Ok(());
+    let cannot = |error| unreadable(&settings.input, &error);
+    let reader = Reader::open(&settings.input, &settings.defaults, census);
+    let mut reader = reader.map_err(cannot)?;
+    let mut first = None;
+    let limit = settings.limit.unwrap_or(u64::MAX);
+    while let Some(entry) = reader.next_entry().map_err(cannot)?
+        && entry.index() < limit
+    {
+        let Entry::Item(mut item) = entry else {
+            continue;
+        };
+        item.tariff = tariffs.of(&item.model);
+        match item.worst_case() {
+            Ok(worst) if worst > budget.limit => drop(first.get_or_insert((item, worst))),
+            _ => return Ok(()),
+        }
     }
+    first.map_or(Ok(()), |(item, worst)| {
+        Err(too_small(budget, item, worst).into())
+    })
+}
+
+fn too_small(budget: &BudgetSettings, item: Item, worst: Usd) -> Refusal {
     let what = format!(
         "a budget of {} is smaller than one item: line {} can cost {}",
         usd(budget.limit),
@@ -188,19 +213,7 @@ fn check_first_item(
         ),
         _ => "a larger --budget, or a smaller limit on the answer's tokens".to_owned(),
     };
-    Err(Refusal::new(what).hint(hint).into())
-}
-
-fn first_item(settings: &RunSettings, census: &Census) -> Result<Option<Item>> {
-    let cannot = |error| crate::cli::validate::unreadable(&settings.input, &error);
-    let reader = Reader::open(&settings.input, &settings.defaults, census);
-    let mut reader = reader.map_err(cannot)?;
-    while let Some(entry) = reader.next_entry().map_err(cannot)? {
-        if let Entry::Item(item) = entry {
-            return Ok(Some(item));
-        }
-    }
-    Ok(None)
+    Refusal::new(what).hint(hint)
 }
 
 /// Opens the accounts of a run with a budget, with what earlier runs of this output spent. Where
@@ -223,6 +236,9 @@ pub fn open_budget(
             .and_then(|model| tariffs.of(model)),
     };
     let before = &mut opened.spent_before;
+    if let (Some(results), Some(census)) = (&settings.paths.results, census) {
+        price_rows(results, census, &mut tariffs, before)?;
+    }
     if before.unpriced > 0 {
         let requests = count(before.unpriced, "request");
         let census = census.ok_or_else(|| {
@@ -240,6 +256,37 @@ pub fn open_budget(
         before.unpriced = 0;
     }
     Ok(Some(Budget::open(limits, before.cost, before.at_risk)))
+}
+
+/// Gives rows of earlier runs their price where it was not known then, or their form does not say.
+/// Only where all items ask one model is it certain which one a row is of.
+fn price_rows(
+    results: &Path,
+    census: &Census,
+    tariffs: &mut Tariffs<'_>,
+    before: &mut Spent,
+) -> Result<()> {
+    let mut models = census.models.keys();
+    let (Some(model), None) = (models.next(), models.next()) else {
+        return Ok(());
+    };
+    let Some(tariff) = tariffs.of(model).filter(|_| before.unpriced > 0) else {
+        return Ok(());
+    };
+    let all_forms = before.cost == Usd::ZERO;
+    let file =
+        File::open(results).with_context(|| format!("failed to open {}", results.display()))?;
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line.with_context(|| format!("failed to read {}", results.display()))?;
+        let row = read_answered(&line).filter(|row| row.cost.is_none());
+        let row = row.filter(|row| all_forms || row.latency.is_some());
+        let cost = row.and_then(|row| tariff.price.cost(&row.usage?));
+        if let Some(cost) = cost.filter(|_| before.unpriced > 0) {
+            before.cost += cost;
+            before.unpriced -= 1;
+        }
+    }
+    Ok(())
 }
 
 /// Returns the most that any request of the file can cost.

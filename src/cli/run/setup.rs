@@ -126,7 +126,13 @@ impl Ready {
         let done_before = before.results + before.errors;
         let to_do = total.map(|total| total.saturating_sub(done_before));
         let style = Style::choose(args.progress, args.quiet);
-        let progress = Progress::new(style, args.verbose, to_do, purse, gauges.clone());
+        let progress = Progress::new(
+            style,
+            (args.verbose, args.quiet),
+            to_do,
+            purse,
+            gauges.clone(),
+        );
         introduce(&progress, &settings, wanted, total, done_before);
         Ok(Ready {
             parts: Parts {

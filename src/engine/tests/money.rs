@@ -10,6 +10,7 @@ use crate::words::event::Event;
 use crate::words::item::Item;
 use crate::words::money::{Rate, Usd};
 use crate::words::price::Price;
+use crate::words::record::ErrorStatus;
 use crate::words::tariff::{Charge, Tariff};
 use crate::words::tokens::Tokens;
 use crate::words::verdict::FailureKind;
@@ -20,10 +21,14 @@ fn usd(text: &str) -> Usd {
 
 /// Only the answer costs anything: a dollar for each thousand tokens.
 fn tariff(model: &str, max_output: u64) -> Arc<Tariff> {
+    priced_at("1000", model, max_output)
+}
+
+fn priced_at(million: &str, model: &str, max_output: u64) -> Arc<Tariff> {
     let rate = |text| Rate::per_million(text).unwrap();
     Arc::new(Tariff {
         model: model.into(),
-        price: Arc::new(Price::simple(rate("0"), rate("1000"))),
+        price: Arc::new(Price::simple(rate("0"), rate(million))),
         max_input: None,
         max_output: Some(Tokens(max_output)),
     })
@@ -141,7 +146,7 @@ async fn requests_that_are_dropped_on_their_way_count_in_full() {
 
 #[tokio::test(start_paused = true)]
 async fn the_warning_comes_once_and_sends_what_has_not_started_elsewhere() {
-    let cheap = tariff("cheap", 10);
+    let cheap = priced_at("999", "cheap", 10);
     let budget = budget("10", Some(cheap));
     let seen = scene(100, &budget).play().await;
     let warnings: Vec<_> = seen
@@ -175,7 +180,7 @@ async fn an_item_whose_price_is_unknown_stops_a_run_with_a_budget() {
         .with_items(|item| item.tariff = None)
         .play()
         .await;
-    assert_eq!(halted(&seen), FailureKind::Budget);
+    assert_eq!(halted(&seen), FailureKind::Boundless);
     assert_eq!(seen.sent.len(), 0);
 }
 
@@ -190,4 +195,32 @@ async fn a_ceiling_that_is_never_written_down_lets_nothing_out() {
     assert_eq!(seen.sent.len(), 0);
     let asked = |(_, event): &&(_, Event)| matches!(event, Event::CeilingWanted);
     assert_eq!(seen.events.iter().filter(asked).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_above_the_whole_budget_does_not_stop_the_others() {
+    let budget = budget("2", None);
+    let seen = scene(10, &budget)
+        .with_items(|item| {
+            let longest = if item.index == 3 { 5000 } else { 1000 };
+            item.bounds.output = Some(Tokens(longest));
+        })
+        .play()
+        .await;
+    let failed = Some((ErrorStatus::Failed, FailureKind::Budget));
+    assert_eq!(seen.status(3), failed);
+    assert_eq!((seen.failed(), seen.records().len()), (1, 10));
+    assert!(seen.ending.complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_usual_model_finds_no_room_the_cheaper_one_is_asked_at_once() {
+    // The first worst case leaves no room for a second one.
+    let budget = budget("1.05", Some(priced_at("10", "cheap", 1000)));
+    let seen = scene(10, &budget)
+        .with_items(|item| item.bounds.output = Some(Tokens(1000)))
+        .play()
+        .await;
+    seen.assert_all_ok();
+    assert_eq!(budget.accounts().downgraded, 9);
 }

@@ -14,7 +14,7 @@ use crate::words::wire::{Exchange, Reply, Request, TransportError, TransportErro
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Say {
     Done,
-    /// An answer that used so many tokens, all of them for the completion.
+    /// An answer that used so many tokens for the completion.
     Used(u64),
     Content(&'static str),
     Malformed,
@@ -139,8 +139,10 @@ fn of_words(reply: &Reply) -> Verdict {
 fn used(tokens: u64) -> Answer {
     Answer {
         usage: Some(Usage {
+            // No prompt is free.
+            prompt: Tokens(1),
             completion: Tokens(tokens),
-            total: Tokens(tokens),
+            total: Tokens(tokens + 1),
             ..Usage::default()
         }),
         ..Answer::default()

@@ -52,6 +52,7 @@ fn counted(items: u64, name: &str, settled: &HashSet<u128>) -> Counted {
         model: &model,
         compared: &compared,
         said: None,
+        alike: None,
         settled,
         sampled: settled,
         threads: 2,
