@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use llmbatch::words::money::Usd;
 use support::server::Server;
-use support::{Folder, Run, item_ids, items, row, wait_until};
+use support::{Folder, Run, item, item_ids, items, row, wait_until};
 
 /// Prices that the simulator charges and the run is told.
 const SIM: &str = "latency=0,price-in=1,price-out=10";
@@ -137,30 +137,37 @@ fn a_budget_far_below_the_worst_case_of_all_is_used_up_all_the_same() {
 
 #[test]
 fn no_answer_is_lost_to_a_limit_that_the_budget_set() {
-    // Lengths spread so widely that the learned limit cuts some answers; none of them may end
-    // in the errors file.
-    let spec = "--simulate=latency=0,output-tokens=5,output-spread=4,max-output=100000";
-    let run = || {
-        Run::new()
-            .args([spec, "--json"])
-            .args(PRICES)
-            .input(items(300))
-    };
-    let cost = amount(&run().run().json()["cost_usd"]);
-    let budget = cost.share(15, 10).to_string();
-    let done = run()
+    // Forty short answers teach a low limit, which the ten longest then meet.
+    let spec = "--simulate=latency=5ms,output-tokens=20,output-spread=2";
+    let run = |input: String| Run::new().args([spec, "--json"]).args(PRICES).input(input);
+    let all = run(items(300)).run();
+    let mut rows = all.results();
+    rows.sort_by_key(|row| row["usage"]["completion_tokens"].as_u64());
+    let order = (0..40).chain(290..300).chain(40..290);
+    let input = order.map(|at| {
+        let id = rows[at]["id"].as_str().unwrap();
+        item(id.trim_start_matches("t-").parse().unwrap())
+    });
+    let budget = amount(&all.json()["cost_usd"]).share(18, 10).to_string();
+    let done = run(input.collect())
         .args(["--budget", &budget])
         .any_stderr()
         .start()
         .finish_with([0, 4]);
     assert_eq!(done.errors(), Vec::<serde_json::Value>::new());
-    assert!(done.results().len() > 200, "{}", done.results().len());
+    assert!(done.results().len() >= 50, "{}", done.results().len());
     let summary = done.json();
     assert!(
         amount(&summary["cost_without_result_usd"]) > Usd::ZERO,
         "nothing was cut"
     );
     assert!(amount(&summary["budget"]["spent_usd"]) <= usd(&budget));
+    let cut = done
+        .results()
+        .iter()
+        .filter(|row| row["finish_reason"] == "length")
+        .count();
+    assert_eq!(cut, 0, "cut answers were stored");
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct Limits {
     pub limit: Usd,
     /// From here on the user is warned, and items that have not started go to `downgrade`.
     pub warn_at: Usd,
+    /// Requests that may be on their way at a time.
+    pub slots: u64,
     pub downgrade: Option<Arc<Tariff>>,
 }
 
@@ -171,34 +173,30 @@ impl Budget {
         now.then_some(spent)
     }
 
-    /// Tries to set a request's worst case aside. Where it does not fit at the moment, `tight` is
-    /// tried: the most that the request can cost if its answer is limited.
+    /// Tries to set a request's worst case aside, or, where the budget has no room for the worst
+    /// cases of all slots, `tight`: the most that it can cost if its answer is limited.
     pub fn try_reserve(self: &Arc<Self>, worst: Usd, tight: Option<Usd>) -> Result<Try, Exhausted> {
         let mut books = self.books();
-        let committed = books.accounts.committed();
-        let strain = books.strain;
-        let choices = [(worst, Fit::Whole)]
-            .into_iter()
-            .chain(tight.map(|amount| (amount, Fit::Tight)))
-            .map(|(worst, fit)| (worst, worst.share(strain, 1000), fit));
-        let fitting = choices
-            .clone()
-            .find(|(_, amount, _)| committed + *amount <= self.limits.limit);
-        let Some((worst, amount, fit)) = fitting else {
-            if books.accounts.reserved > Usd::ZERO {
+        let accounts = books.accounts;
+        let committed = accounts.committed();
+        let room = self.limits.limit.less(accounts.spent + accounts.at_risk);
+        let is_scarce = worst.share(books.strain, 1000).times(self.limits.slots) > room;
+        let (worst, fit) = match tight.filter(|_| is_scarce) {
+            Some(tight) => (tight, Fit::Tight),
+            None => (worst, Fit::Whole),
+        };
+        let amount = worst.share(books.strain, 1000);
+        if committed + amount > self.limits.limit {
+            if accounts.reserved > Usd::ZERO {
                 return Ok(Try::Busy);
             }
-            let needed = choices
-                .map(|(_, amount, _)| amount)
-                .min()
-                .unwrap_or_default();
-            books.accounts.refused = needed;
+            books.accounts.refused = amount;
             return Err(Exhausted {
-                needed,
+                needed: amount,
                 left: self.limits.limit.less(committed),
-                never: needed > self.limits.limit,
+                never: amount > self.limits.limit,
             });
-        };
+        }
         if committed + amount > books.ceiling {
             let first = books.needed.is_none();
             books.needed = Some(committed + amount);
@@ -311,6 +309,7 @@ mod tests {
         Limits {
             limit: usd(limit),
             warn_at: usd(limit).share(80, 100),
+            slots: 2,
             downgrade: None,
         }
     }
@@ -378,12 +377,16 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_answer_fits_where_a_whole_one_does_not() {
-        let budget = budget("1");
-        let held = take(&budget, "0.9").unwrap();
-        let tight = budget.try_reserve(usd("0.5"), Some(usd("0.1"))).unwrap();
-        assert!(matches!(tight, Try::Taken(_, Fit::Tight)));
-        drop(held);
+    fn answers_are_limited_only_where_not_all_slots_have_room() {
+        let fit = |limit: &str| {
+            let tried = budget(limit).try_reserve(usd("0.5"), Some(usd("0.1")));
+            match tried.unwrap() {
+                Try::Taken(reservation, fit) => (fit, reservation.amount),
+                _ => panic!("it has room"),
+            }
+        };
+        assert_eq!(fit("1"), (Fit::Whole, usd("0.5")));
+        assert_eq!(fit("0.99"), (Fit::Tight, usd("0.1")));
     }
 
     #[test]

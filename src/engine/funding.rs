@@ -51,9 +51,9 @@ pub enum Limiting {
     Forbidden,
 }
 
-/// Sets aside what the item can cost. Where its worst case has no room at the moment, its answer
-/// is limited to a length that hardly any answer exceeds; where even that never will have room,
-/// the run is at its end.
+/// Sets aside what the item can cost. Where the worst cases of all slots have no room, its answer is
+/// limited to a length that hardly any answer exceeds; where even that never will have room, the
+/// run is at its end.
 pub async fn fund<'i, T>(
     shared: &Shared<T>,
     item: &'i mut Item,

@@ -230,6 +230,7 @@ pub fn open_budget(
     let limits = Limits {
         limit: budget.limit,
         warn_at: budget.limit.share(budget.warn_percent, 100),
+        slots: settings.engine.concurrency as u64,
         downgrade: budget
             .downgrade
             .as_ref()

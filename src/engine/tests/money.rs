@@ -42,6 +42,7 @@ pub fn budget(limit: &str, downgrade: Option<Arc<Tariff>>) -> Arc<Budget> {
     let limits = Limits {
         limit: usd(limit),
         warn_at: usd(limit).share(80, 100),
+        slots: 8,
         downgrade,
     };
     let budget = Budget::open(limits, Usd::ZERO, Usd::ZERO);
