@@ -1,8 +1,6 @@
 //! `llmbatch models`: what models cost and how much they take in, as a table or as a price file.
 
-use std::io::ErrorKind;
-
-use anyhow::Result;
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -52,11 +50,8 @@ pub fn models(args: &ModelsArgs) -> Result<Exit> {
             ))
         }
     };
-    match terminal::print(&text) {
-        // Whoever reads the first lines only, has read what was wanted.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
-        result => Ok(result.map(|()| Exit::Done)?),
-    }
+    terminal::print(&text).context("failed to print the models")?;
+    Ok(Exit::Done)
 }
 
 /// Lays the models out in columns. A name too long for its column stands on a line of its own.

@@ -36,11 +36,15 @@ pub fn error(what: &str, hint: Option<&str>) {
     }
 }
 
-/// Writes a line that a command was asked to print to standard output. Tells whether it arrived.
+/// Writes a line that a command was asked to print to standard output. Tells whether it arrived;
+/// whoever reads the first lines only, has read what was wanted.
 pub fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}")?;
-    stdout.flush()
+    let printed = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    printed.or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
+    })
 }
 
 /// Keeps the terminal from writing `^C` into the progress bar, which would tear it. The setting
