@@ -452,6 +452,52 @@ fn a_pilot_whose_items_fail_says_so_by_its_exit_code() {
 }
 
 #[test]
+fn items_without_a_result_are_part_of_what_a_pilot_expects() {
+    for faults in ["empty-choices=0.6", "content-filter=0.6"] {
+        let spec = format!("--simulate=latency=0,{faults}");
+        let flags = ["-m", "gpt-4o-dear", "--max-retries", "0", spec.as_str()];
+        let folder = Folder::new();
+        folder.write("in.jsonl", items(400));
+        let found = estimate_in(&folder, &flags)
+            .args(["--pilot", "150", "--json", "-q"])
+            .expect_code(3)
+            .run()
+            .json();
+        let failed = found["pilot"]["failed"].as_u64().unwrap();
+        assert!((60..120).contains(&failed), "{failed}");
+        let whole = Run::inside(&folder)
+            .args([
+                "in.jsonl",
+                "--prices",
+                "prices.json",
+                "--overwrite",
+                "--json",
+            ])
+            .args(flags)
+            .expect_code(3)
+            .run()
+            .json();
+        let cost = |value: &Value| value.as_f64().unwrap();
+        let truth = cost(&whole["cost_usd"]);
+        let told = cost(&found["models"][0]["cost_usd"]);
+        assert!(
+            (told / truth - 1.0).abs() < 0.2,
+            "{faults}: {told} for {truth}"
+        );
+    }
+}
+
+#[test]
+fn the_flags_of_a_question_are_not_taken_and_ignored() {
+    let folder = Folder::new();
+    folder.write("in.jsonl", items(5));
+    pilot(&folder, &["--pilot", "2", "--confirm-above", "0.01"])
+        .expect_code(2)
+        .expect_stderr(["belong to run", "--budget"])
+        .run();
+}
+
+#[test]
 fn a_pilot_of_standard_input_is_refused() {
     Run::command(
         &Folder::new(),

@@ -81,13 +81,10 @@ pub fn forecast(counted: &Counted, experience: &Experience, seed: u64) -> Option
     let outputs: Vec<f64> = experience.sample.iter().map(output).collect();
     let of_rest = sum(&outputs, basis.rest, &mut rng)?;
     let output = of_rest.plus(experience.settled.output.0 as f64);
-    let latencies: Option<Vec<f64>> = experience
-        .sample
-        .iter()
-        .map(|seen| Some(seen.latency?.as_secs_f64()))
-        .collect();
+    let latencies = experience.sample.iter().filter_map(|seen| seen.latency);
+    let latencies: Vec<f64> = latencies.map(|latency| latency.as_secs_f64()).collect();
     let items = counted.items.max(1);
-    let latency = latencies.and_then(|latencies| sum(&latencies, items, &mut rng));
+    let latency = sum(&latencies, items, &mut rng);
     let own = Costs {
         real_time: basis
             .real_time(&mut rng)
@@ -135,7 +132,12 @@ impl<'a> Basis<'a> {
         let lanes: Vec<&Lane> = counted.own.values().collect();
         let settled: u64 = lanes.iter().map(|lane| lane.settled.sums().items).sum();
         let (mut real, mut estimated) = (0, 0);
-        for seen in &experience.sample {
+        // What got no answer says nothing of how prompts are counted.
+        let answered = experience
+            .sample
+            .iter()
+            .filter(|seen| seen.usage.prompt.0 > 0);
+        for seen in answered {
             if let Some((_, prompt)) = counted.sampled.get(&seen.id) {
                 real += seen.usage.prompt.0;
                 estimated += prompt.0;

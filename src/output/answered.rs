@@ -41,6 +41,28 @@ pub fn read_answered(line: &[u8]) -> Option<Answered> {
     })
 }
 
+/// An item of the errors file, with what it used and cost all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    pub id: u128,
+    pub usage: Usage,
+    pub cost: Usd,
+}
+
+/// Reads a row of an errors file; nothing where the line is none.
+pub fn read_failed(line: &[u8]) -> Option<Failed> {
+    let row: Row<'_> = serde_json::from_slice(line).ok()?;
+    row.status.filter(|status| status != "ok")?;
+    Some(Failed {
+        id: fingerprint(&row.id?),
+        usage: row.usage.map(Usage::from).unwrap_or_default(),
+        cost: row
+            .cost_usd
+            .and_then(|cost| Usd::parse(cost.get()).ok())
+            .unwrap_or_default(),
+    })
+}
+
 #[derive(Deserialize)]
 struct Row<'a> {
     #[serde(borrow)]
@@ -142,6 +164,17 @@ mod tests {
     fn a_row_without_usage_is_a_result_all_the_same() {
         let row = r#"{"id":"t-1","status":"ok","usage":null,"cost_usd":null,"latency_ms":1}"#;
         assert_eq!(read(row).unwrap().usage, None);
+    }
+
+    #[test]
+    fn an_error_row_tells_what_it_cost_all_the_same() {
+        let row = r#"{"id":"t-1","index":0,"status":"invalid","error":{},"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12},"cost_usd":0.001,"attempts":2,"metadata":null}"#;
+        let failed = read_failed(row.as_bytes()).unwrap();
+        assert_eq!(failed.usage.completion, Tokens(7));
+        assert_eq!(failed.cost.to_string(), "0.001");
+        let refused = read_failed(br#"{"id":"t-1","status":"rejected"}"#).unwrap();
+        assert_eq!(refused.cost, Usd::ZERO);
+        assert_eq!(read_failed(br#"{"id":"t-1","status":"ok"}"#), None);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::cli::refusal::Refusal;
 use crate::cli::run::{Chosen, Reservoir};
 use crate::cli::validate::unreadable;
 use crate::estimate::{Experience, Seen};
-use crate::output::{Answered, Paths, read_answered};
+use crate::output::{Answered, Paths, read_answered, read_failed};
+use crate::words::money::Usd;
 
 /// Answers of an earlier run that are kept, chosen at random: more would not say more.
 const KEPT: u64 = 10_000;
@@ -23,7 +24,7 @@ const KEPT: u64 = 10_000;
 pub struct Learnt {
     pub origin: Origin,
     pub experience: Experience,
-    /// Fingerprints of the items that have a result already.
+    /// Fingerprints of the items that are asked already.
     pub settled: HashSet<u128>,
 }
 
@@ -34,8 +35,9 @@ pub enum Origin {
     Nowhere,
     Pilot {
         results: PathBuf,
-        /// Items that were asked.
+        /// Items that were asked, and those of them that got no result.
         asked: u64,
+        failed: u64,
     },
     Results {
         path: PathBuf,
@@ -59,6 +61,7 @@ pub fn of_pilot(args: &EstimateArgs, question: &Question, chosen: &Chosen) -> Re
         origin: Origin::Pilot {
             results: results.clone(),
             asked: chosen.count().unwrap_or_default(),
+            failed: 0,
         },
         ..Learnt::default()
     };
@@ -83,7 +86,51 @@ pub fn of_pilot(args: &EstimateArgs, question: &Question, chosen: &Chosen) -> Re
             learnt.experience.sample.extend(seen(&answered, true));
         }
     })?;
+    let errors = Paths::beside(&results).errors;
+    learn_failures(&mut learnt, &errors, chosen)?;
     Ok(learnt)
+}
+
+/// Takes in the items of a pilot that got no result, at what they cost all the same, and lays what
+/// attempts without a result cost on all of its items: the others will have them too.
+fn learn_failures(learnt: &mut Learnt, errors: &Path, chosen: &Chosen) -> Result<()> {
+    let Learnt {
+        origin,
+        experience,
+        settled,
+    } = learnt;
+    let answered: HashSet<u128> = experience.sample.iter().map(|seen| seen.id).collect();
+    if errors.exists() {
+        each_line(errors, |line| {
+            let failed = read_failed(line).filter(|row| chosen.ids.contains(&row.id));
+            let Some(row) = failed.filter(|row| !answered.contains(&row.id)) else {
+                return;
+            };
+            // It is done as far as this estimate goes, even if a resumed run may ask it again.
+            settled.insert(row.id);
+            experience.settled.items += 1;
+            experience.settled.prompt += row.usage.prompt;
+            experience.settled.output += row.usage.billed_output();
+            experience.settled.cost += row.cost;
+            experience.sample.push(Seen {
+                id: row.id,
+                usage: row.usage,
+                cost: Some(row.cost),
+                latency: None,
+            });
+            if let Origin::Pilot { failed, .. } = origin {
+                *failed += 1;
+            }
+        })?;
+    }
+    let known: Usd = experience.sample.iter().filter_map(|seen| seen.cost).sum();
+    let lost = chosen.spent.less(known);
+    experience.settled.cost += lost;
+    let each = lost.share(1, experience.sample.len() as u64);
+    for seen in &mut experience.sample {
+        seen.cost = seen.cost.map(|cost| cost + each);
+    }
+    Ok(())
 }
 
 /// Reads the answers of an earlier run, whose items may be these or others.
@@ -130,15 +177,20 @@ fn seen(answered: &Answered, with_cost: bool) -> Option<Seen> {
 }
 
 fn each_answer(path: &Path, mut hear: impl FnMut(Answered)) -> Result<()> {
-    let read = || -> io::Result<()> {
+    each_line(path, |line| {
+        read_answered(line).into_iter().for_each(&mut hear)
+    })
+}
+
+fn each_line(path: &Path, mut hear: impl FnMut(&[u8])) -> Result<()> {
+    let mut read = || -> io::Result<()> {
         let mut file = BufReader::with_capacity(256 << 10, File::open(path)?);
         let mut line = Vec::new();
         while file.read_until(b'\n', &mut line)? > 0 {
-            read_answered(&line).into_iter().for_each(&mut hear);
+            hear(&line);
             line.clear();
         }
         Ok(())
     };
-    let mut read = read;
     Ok(read().map_err(|error| unreadable(path, &error))?)
 }

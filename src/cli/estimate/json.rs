@@ -100,6 +100,7 @@ struct Duplicates {
 #[derive(Serialize)]
 struct Pilot {
     items: u64,
+    failed: u64,
     results: String,
 }
 
@@ -126,8 +127,13 @@ pub fn write(report: &Report<'_>) -> String {
             cost_usd: report.repeated.usd.map(Usd::to_json),
         },
         pilot: match &report.learnt.origin {
-            Origin::Pilot { results, asked } => Some(Pilot {
+            Origin::Pilot {
+                results,
+                asked,
+                failed,
+            } => Some(Pilot {
                 items: *asked,
+                failed: *failed,
                 results: results.display().to_string(),
             }),
             _ => None,

@@ -31,6 +31,11 @@ use report::Report;
 
 /// Estimates a file.
 pub fn estimate(mut args: EstimateArgs) -> Result<Exit> {
+    if args.run.confirm_above.is_some() || args.run.yes {
+        let refusal =
+            Refusal::new("--confirm-above and --yes belong to run: a pilot is asked for by name");
+        return Err(refusal.hint("--budget bounds what a pilot spends").into());
+    }
     run::look_at_input(&args.run.input)?;
     // The pilot's own summary is not what was asked for.
     let as_json = std::mem::take(&mut args.run.json);

@@ -194,6 +194,9 @@ impl<'a> Choice<'a> {
                 let costs = compared.map_or(forecast.own, |at| forecast.compared[at]);
                 choice.real_time = costs.real_time.map(Cost::within);
                 choice.batch = costs.batch.map(Cost::within);
+                if choice.is_own {
+                    choice.correct_prompt(forecast);
+                }
                 choice.output = choice
                     .real_time
                     .zip(choice.input)
@@ -236,6 +239,17 @@ impl<'a> Choice<'a> {
             },
             lanes,
         }
+    }
+
+    /// Takes prompts at what they really come to where these items are asked.
+    fn correct_prompt(&mut self, forecast: &Forecast) {
+        let counted = self.prompt.0.max(1) as f64;
+        let times = forecast.prompt / counted;
+        if (times - 1.0).abs() > 0.001 {
+            self.exact = 0;
+        }
+        self.prompt = Tokens(forecast.prompt.round() as u64);
+        self.input = self.input.map(|input| Usd::nearest(input.as_f64() * times));
     }
 
     fn add_answers(&mut self, answers: Answers<'_>) {

@@ -277,7 +277,7 @@ fn duplicates_line(report: &Report<'_>) -> Option<String> {
         (Some(cost), _) => format!(", {}", usd(cost)),
     };
     Some(format!(
-        "also    {} ask what an earlier one asks: a cache would save {} prompt tokens{cost}",
+        "also    {} equal to an earlier one: a cache would save {} prompt tokens{cost}",
         count(repeated.items, "item"),
         thousands(prompt)
     ))
@@ -302,9 +302,10 @@ fn basis_lines(report: &Report<'_>) -> Vec<String> {
         format!("counts  {}{more}: by {words}", shown.join(", "))
     };
     let mut lines: Vec<_> = bases.into_iter().map(line).collect();
-    let own = report.own();
-    let guessed = own.items - own.exact;
-    if own.exact > 0 && guessed > 0 {
+    // Only where the model's own rule is known: what another maker's model counts is a guess anyway.
+    let ruled = report.own().lanes.iter().filter(|lane| lane.exact > 0);
+    let guessed: u64 = ruled.map(|lane| lane.all.sums().items - lane.exact).sum();
+    if guessed > 0 {
         lines.push(format!(
             "counts  {} with pictures, nested tools or schemas: no rule is published",
             count(guessed, "item")
@@ -342,11 +343,24 @@ fn price_lines(report: &Report<'_>) -> Vec<String> {
 
 fn pilot_line(report: &Report<'_>) -> Option<String> {
     match &report.learnt.origin {
-        Origin::Pilot { results, asked } => Some(format!(
-            "pilot   {} asked; the answers are in {}, and `run --resume` with the same flags goes on from there",
-            count(*asked, "item"),
-            results.display()
-        )),
+        Origin::Pilot {
+            results,
+            asked,
+            failed,
+        } => {
+            let failed = match failed {
+                0 => String::new(),
+                failed => format!(
+                    ", {} without a result, counted at what they cost all the same",
+                    thousands(*failed)
+                ),
+            };
+            Some(format!(
+                "pilot   {} asked{failed}; the answers are in {}, and `run --resume` with the same flags goes on from there",
+                count(*asked, "item"),
+                results.display()
+            ))
+        }
         _ => None,
     }
 }

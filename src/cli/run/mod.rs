@@ -64,7 +64,9 @@ pub fn run_portion(args: &RunArgs, portion: Portion) -> Result<(Exit, Chosen)> {
         budget: ready.budget.as_deref(),
     };
     let exit = closing.conclude(ready.gauges.sent.value(), started)?;
-    Ok((exit, ready.job.chosen.clone()))
+    let mut chosen = ready.job.chosen.clone();
+    chosen.spent = outcome.tally.spent.cost;
+    Ok((exit, chosen))
 }
 
 /// Items that had their final row when the run began.

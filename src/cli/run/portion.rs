@@ -11,6 +11,7 @@ use crate::cli::validate::unreadable;
 use crate::input::{Census, Reader};
 use crate::output::Finished;
 use crate::words::item::Entry;
+use crate::words::money::Usd;
 
 /// What a run is asked to take.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +31,8 @@ pub struct Chosen {
     positions: Option<RoaringTreemap>,
     /// Fingerprints of their ids.
     pub ids: HashSet<u128>,
+    /// What asking them cost, attempts without a result included.
+    pub spent: Usd,
 }
 
 impl Portion {
@@ -60,6 +63,7 @@ impl Portion {
         Ok(Chosen {
             positions: Some(reservoir.kept.iter().map(|(index, _)| *index).collect()),
             ids: reservoir.kept.iter().map(|(_, id)| *id).collect(),
+            spent: Usd::ZERO,
         })
     }
 }
