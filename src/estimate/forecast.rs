@@ -65,6 +65,8 @@ pub struct Forecast {
     pub own: Costs,
     /// As compared models would take them, answering at the same length.
     pub compared: Vec<Costs>,
+    /// Which of them count prompts as the items' own model does, so that the ratio holds there too.
+    pub counted_alike: Vec<bool>,
 }
 
 /// The cost of everything in dollars; `None` where a price is not known.
@@ -108,6 +110,11 @@ pub fn forecast(counted: &Counted, experience: &Experience, seed: u64) -> Option
         latency: latency.map(|total| total.map(|seconds| (seconds / items as f64).max(0.0))),
         own,
         compared: compared.collect(),
+        counted_alike: counted
+            .compared
+            .iter()
+            .map(|lane| basis.counts_alike(lane))
+            .collect(),
     })
 }
 

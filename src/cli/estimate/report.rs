@@ -194,8 +194,13 @@ impl<'a> Choice<'a> {
                 let costs = compared.map_or(forecast.own, |at| forecast.compared[at]);
                 choice.real_time = costs.real_time.map(Cost::within);
                 choice.batch = costs.batch.map(Cost::within);
-                if choice.is_own {
-                    choice.correct_prompt(forecast);
+                let counted = choice.prompt.0.max(1) as f64;
+                match compared {
+                    None => choice.correct_prompt(forecast.prompt / counted),
+                    Some(at) if forecast.counted_alike[at] => {
+                        choice.correct_prompt(forecast.prompt_ratio);
+                    }
+                    Some(_) => {}
                 }
                 choice.output = choice
                     .real_time
@@ -241,14 +246,12 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// Takes prompts at what they really come to where these items are asked.
-    fn correct_prompt(&mut self, forecast: &Forecast) {
-        let counted = self.prompt.0.max(1) as f64;
-        let times = forecast.prompt / counted;
+    /// Takes prompts at what they really come to, by the sample.
+    fn correct_prompt(&mut self, times: f64) {
         if (times - 1.0).abs() > 0.001 {
             self.exact = 0;
         }
-        self.prompt = Tokens(forecast.prompt.round() as u64);
+        self.prompt = Tokens((self.prompt.0 as f64 * times).round() as u64);
         self.input = self.input.map(|input| Usd::nearest(input.as_f64() * times));
     }
 
