@@ -13,6 +13,7 @@ mod run;
 mod settings;
 mod signals;
 mod simulate;
+mod spool;
 mod summary;
 mod terminal;
 mod validate;

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::args::ValidateArgs;
 use super::refusal::Refusal;
+use super::spool::Spool;
 use super::{Exit, settings, terminal};
 use crate::input::{self, Census, Defaults, Finding};
 use crate::words::human::{count, thousands};
@@ -40,17 +41,16 @@ pub fn validate(args: &ValidateArgs) -> Result<Exit> {
 
 /// Checks a file whole; a stream goes through a file of its own, since it is read twice.
 fn census(input: &Path, defaults: &Defaults, keep: usize) -> Result<Census> {
-    let mut spool = tempfile::NamedTempFile::new()?;
-    if input == Path::new("-") {
-        std::io::copy(&mut std::io::stdin().lock(), spool.as_file_mut())?;
+    let spool = if input == Path::new("-") {
+        Spool::copy(&mut std::io::stdin().lock())
     } else {
         let mut source = File::open(input).map_err(|error| unreadable(input, &error))?;
         if source.metadata()?.is_file() {
             return check(input, defaults, keep);
         }
-        std::io::copy(&mut source, spool.as_file_mut())
-            .map_err(|error| unreadable(input, &error))?;
-    }
+        Spool::copy(&mut source)
+    };
+    let spool = spool.map_err(|error| unreadable(input, &error))?;
     check(spool.path(), defaults, keep)
 }
 

@@ -19,6 +19,7 @@ use super::args::EstimateArgs;
 use super::progress::{CountingProgress, Style};
 use super::refusal::Refusal;
 use super::run::{self, Chosen, Portion, SHOWN_FINDINGS, refuse_bad_lines};
+use super::spool::Spool;
 use super::validate::unreadable;
 use super::{Exit, terminal};
 use crate::estimate::{Asked, Counted, Job, count, forecast};
@@ -85,7 +86,7 @@ pub fn estimate(mut args: EstimateArgs) -> Result<Exit> {
 }
 
 /// Copies what can be read only once into a file of its own, since it is read twice.
-fn spool(args: &EstimateArgs) -> Result<Option<tempfile::NamedTempFile>> {
+fn spool(args: &EstimateArgs) -> Result<Option<Spool>> {
     let input = &args.run.input;
     let is_stdin = run::is_stdin(input);
     if !is_stdin && input.is_file() {
@@ -95,14 +96,11 @@ fn spool(args: &EstimateArgs) -> Result<Option<tempfile::NamedTempFile>> {
         let refusal = Refusal::new("--pilot needs a file: its items are chosen all over the input");
         return Err(refusal.hint("write the input to a file first").into());
     }
-    let mut spool = tempfile::NamedTempFile::new().context("failed to make a temporary file")?;
-    let copied = match is_stdin {
-        true => io::copy(&mut io::stdin().lock(), spool.as_file_mut()),
-        false => std::fs::File::open(input)
-            .and_then(|mut source| io::copy(&mut source, spool.as_file_mut())),
+    let spool = match is_stdin {
+        true => Spool::copy(&mut io::stdin().lock()),
+        false => std::fs::File::open(input).and_then(|mut source| Spool::copy(&mut source)),
     };
-    copied.map_err(|error| unreadable(input, &error))?;
-    Ok(Some(spool))
+    Ok(Some(spool.map_err(|error| unreadable(input, &error))?))
 }
 
 /// Runs the pilot, and says which items it was.
