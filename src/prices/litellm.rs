@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::pairs::Pairs;
 use super::sheet::Sheet;
 use super::{List, Model, Origin};
+use crate::words::fields::LenientFields;
 use crate::words::money::Rate;
 use crate::words::tokens::Tokens;
 
@@ -23,11 +23,11 @@ const EXPLANATION: &str = "sample_spec";
 const MODES: &[&str] = &["chat", "completion", "responses", "embedding"];
 
 /// Reads a whole file. Of two entries for one model the dearer one is kept.
-pub(super) fn read(top: Pairs) -> Result<List, String> {
-    let mut models: Vec<Model> = Vec::with_capacity(top.len());
+pub(super) fn read(top: LenientFields) -> Result<List, String> {
+    let mut models: Vec<Model> = Vec::with_capacity(top.count());
     let mut known = HashMap::new();
     for (key, value) in top.iter().filter(|(key, _)| *key != EXPLANATION) {
-        let Some(model) = Pairs::parse(value.get())
+        let Some(model) = LenientFields::parse(value.get())
             .ok()
             .and_then(|entry| model(key, &entry))
         else {
@@ -56,7 +56,7 @@ fn is_dearer(one: &Model, other: &Model) -> bool {
 }
 
 /// Reads one entry; nothing where it is no model that is paid for by the token.
-fn model(key: &str, entry: &Pairs) -> Option<Model> {
+fn model(key: &str, entry: &LenientFields) -> Option<Model> {
     let mode = entry.text("mode");
     if mode.as_deref().is_some_and(|mode| !MODES.contains(&mode)) {
         return None;
@@ -104,7 +104,7 @@ fn placed<'k>(key: &'k str, named: Option<&str>) -> (Option<String>, &'k str) {
 }
 
 /// Collects an entry's prices; nothing where one of them cannot be read.
-fn sheet(entry: &Pairs, mode: Option<&str>) -> Option<Sheet> {
+fn sheet(entry: &LenientFields, mode: Option<&str>) -> Option<Sheet> {
     let mut sheet = Sheet::default();
     for (key, value) in entry.iter() {
         let Some(column) = column(key) else {
@@ -124,7 +124,7 @@ fn sheet(entry: &Pairs, mode: Option<&str>) -> Option<Sheet> {
 
 /// Reads prices that stand in a list, each with the range of prompt tokens in which it holds.
 fn tiered(value: &RawValue, sheet: &mut Sheet) -> Option<()> {
-    let tiers: Vec<Pairs> = serde_json::from_str(value.get()).ok()?;
+    let tiers: Vec<LenientFields> = serde_json::from_str(value.get()).ok()?;
     for tier in tiers {
         let Some(range) = tier.raw("range") else {
             continue;
@@ -319,7 +319,7 @@ mod tests {
     }"#;
 
     fn model(provider: &str, name: &str) -> Model {
-        let list = read(Pairs::parse(EXCERPT).unwrap()).unwrap();
+        let list = read(LenientFields::parse(EXCERPT).unwrap()).unwrap();
         let mut models = list.models().iter();
         let model = models.find(|model| {
             model.name == name && model.provider.as_deref().unwrap_or("") == provider
@@ -451,7 +451,7 @@ mod tests {
 
     #[test]
     fn what_is_no_model_by_the_token_is_left_out() {
-        let list = read(Pairs::parse(EXCERPT).unwrap()).unwrap();
+        let list = read(LenientFields::parse(EXCERPT).unwrap()).unwrap();
         for name in ["sample_spec", "dall-e", "note"] {
             assert!(list.models().iter().all(|model| model.name != name));
         }

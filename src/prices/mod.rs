@@ -8,7 +8,6 @@ mod list;
 mod litellm;
 mod names;
 mod own;
-mod pairs;
 mod sheet;
 
 use std::collections::HashSet;
@@ -18,6 +17,7 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::civil::Date;
 
+use crate::words::fields::LenientFields;
 use crate::words::price::Price;
 use crate::words::tokens::Tokens;
 pub use list::List;
@@ -161,7 +161,7 @@ pub fn to_json(models: &[&Model], date: Option<Date>, source: &str) -> String {
 /// Reads a file of either layout, told apart by its content.
 fn read(text: &str) -> Result<List, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let top = pairs::Pairs::parse(text).map_err(|error| match error.is_data() {
+    let top = LenientFields::parse(text).map_err(|error| match error.is_data() {
         true => "is not a JSON object".to_owned(),
         false => format!("is not JSON: {error}"),
     })?;

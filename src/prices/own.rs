@@ -21,10 +21,9 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use serde_json::value::RawValue;
 
-use super::pairs::Pairs;
 use super::sheet::{Ladder, Sheet, Stated};
 use super::{List, Model, Origin};
-use crate::words::fields::{Fields, ObjectWriter, quoted};
+use crate::words::fields::{Fields, LenientFields, ObjectWriter, quoted};
 use crate::words::money::Rate;
 use crate::words::price::{Price, Rates};
 use crate::words::tokens::Tokens;
@@ -33,7 +32,7 @@ const VERSION: &str = "1";
 const UNIT: &str = "USD per 1M tokens";
 
 /// Tells whether a file is of this layout.
-pub(super) fn is_own(top: &Pairs) -> bool {
+pub(super) fn is_own(top: &LenientFields) -> bool {
     top.iter().any(|(key, value)| match key {
         "models" => value.get().starts_with('['),
         "version" => !value.get().starts_with('{'),

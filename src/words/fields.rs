@@ -53,28 +53,75 @@ impl<'a> IntoIterator for Fields<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor;
-        impl<'de> Visitor<'de> for ObjectVisitor {
-            type Value = Fields<'de>;
+        let entries = deserializer.deserialize_map(Entries { unique: true })?;
+        Ok(Fields { entries })
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+/// The fields of an object that others keep: nothing of it is refused, and of a key that stands
+/// twice the last one counts.
+#[derive(Debug, Default)]
+pub struct LenientFields<'a> {
+    entries: Vec<(Cow<'a, str>, &'a RawValue)>,
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Fields {
-                    entries: Vec::with_capacity(8),
-                };
-                while let Some(Key(key)) = map.next_key()? {
-                    if fields.raw(&key).is_some() {
-                        return Err(A::Error::custom(format_args!("field {key:?} stands twice")));
-                    }
-                    fields.entries.push((key, map.next_value()?));
-                }
-                Ok(fields)
+impl<'a> LenientFields<'a> {
+    pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    /// Iterates over the fields in the order of the text.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        let entries = self.entries.iter();
+        entries.map(|(name, value)| (name.as_ref(), *value))
+    }
+
+    /// Returns how many fields there are, repeated ones included.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns the raw value of a field.
+    pub fn raw(&self, key: &str) -> Option<&'a RawValue> {
+        let found = self.entries.iter().rev().find(|(name, _)| name == key);
+        found.map(|(_, value)| *value)
+    }
+
+    /// Returns a field's text, where it is one.
+    pub fn text(&self, key: &str) -> Option<String> {
+        serde_json::from_str(self.raw(key)?.get()).ok()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for LenientFields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entries = deserializer.deserialize_map(Entries { unique: false })?;
+        Ok(LenientFields { entries })
+    }
+}
+
+/// Collects the fields of an object in the order of the text.
+struct Entries {
+    /// A key that stands twice is an error.
+    unique: bool,
+}
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries: Self::Value = Vec::with_capacity(8);
+        while let Some(Key(key)) = map.next_key()? {
+            if self.unique && entries.iter().any(|(name, _)| *name == key) {
+                return Err(A::Error::custom(format_args!("field {key:?} stands twice")));
             }
+            entries.push((key, map.next_value()?));
         }
-        deserializer.deserialize_map(ObjectVisitor)
+        Ok(entries)
     }
 }
 
@@ -165,6 +212,14 @@ mod tests {
     fn a_doubled_key_is_an_error() {
         let error = Fields::parse(r#"{"a":1,"a":2}"#).unwrap_err().to_string();
         assert!(error.contains(r#"field "a" stands twice"#), "{error}");
+    }
+
+    #[test]
+    fn what_others_keep_may_double_a_key() {
+        let fields = LenientFields::parse(r#"{"a":1,"b":"x","a":2}"#).unwrap();
+        assert_eq!(fields.raw("a").unwrap().get(), "2");
+        assert_eq!(fields.text("b").as_deref(), Some("x"));
+        assert_eq!((fields.text("a"), fields.count()), (None, 3));
     }
 
     #[test]
