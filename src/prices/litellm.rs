@@ -14,6 +14,7 @@ use super::sheet::Sheet;
 use super::{List, Model, Origin};
 use crate::words::fields::LenientFields;
 use crate::words::money::Rate;
+use crate::words::price::Service;
 use crate::words::tokens::Tokens;
 
 /// The key that holds an explanation instead of a model.
@@ -157,19 +158,11 @@ enum Kind {
     Reasoning,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Served {
-    Standard,
-    Batch,
-    Flex,
-    Priority,
-}
-
 /// What a key stands for.
 #[derive(Debug, Clone, Copy)]
 struct Column {
     kind: Kind,
-    served: Served,
+    served: Service,
     above: Option<Tokens>,
 }
 
@@ -193,10 +186,10 @@ impl Column {
 
     fn field(self, sheet: &mut Sheet) -> &mut Option<Rate> {
         let ladder = match self.served {
-            Served::Standard => &mut sheet.standard,
-            Served::Batch => &mut sheet.batch,
-            Served::Flex => &mut sheet.flex,
-            Served::Priority => &mut sheet.priority,
+            Service::Standard => &mut sheet.standard,
+            Service::Batch => &mut sheet.batch,
+            Service::Flex => &mut sheet.flex,
+            Service::Priority => &mut sheet.priority,
         };
         let stated = match self.above {
             Some(border) => ladder.above.entry(border).or_default(),
@@ -216,15 +209,15 @@ impl Column {
 /// Reads a key such as `input_cost_per_token_above_272k_tokens_batches`.
 fn column(key: &str) -> Option<Column> {
     let services = [
-        ("_batches", Served::Batch),
-        ("_flex", Served::Flex),
-        ("_priority", Served::Priority),
+        ("_batches", Service::Batch),
+        ("_flex", Service::Flex),
+        ("_priority", Service::Priority),
     ];
-    let cut = |(suffix, served): &(&str, Served)| Some((key.strip_suffix(suffix)?, *served));
+    let cut = |(suffix, served): &(&str, Service)| Some((key.strip_suffix(suffix)?, *served));
     let (key, served) = services
         .iter()
         .find_map(cut)
-        .unwrap_or((key, Served::Standard));
+        .unwrap_or((key, Service::Standard));
     let (key, above) = match key.strip_suffix("k_tokens") {
         Some(rest) => {
             let (key, thousands) = rest.rsplit_once("_above_")?;
@@ -265,7 +258,7 @@ fn unquoted(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::price::{Price, Service};
+    use crate::words::price::Price;
     use crate::words::tokens::Usage;
 
     const EXCERPT: &str = r#"{
