@@ -80,7 +80,7 @@ fn is_served_by(model: &Model, provider: Option<&str>) -> bool {
 }
 
 /// Returns a figure that is higher for dearer models, and none where the price is not known.
-fn weight(model: &Model) -> Option<Usd> {
+pub(super) fn weight(model: &Model) -> Option<Usd> {
     let rates = model.price.as_ref()?.standard.base();
     Some(rates.input.million() + rates.output.million())
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::list::weight;
 use super::sheet::Sheet;
 use super::{List, Model, Origin};
 use crate::words::fields::LenientFields;
@@ -22,6 +23,9 @@ const EXPLANATION: &str = "sample_spec";
 
 /// Modes that are paid for by the token.
 const MODES: &[&str] = &["chat", "completion", "responses", "embedding"];
+
+/// What is paid for beside the tokens of every request: with one of these, tokens are not the price.
+const OTHER_METERS: &[&str] = &["input_cost_per_request", "citation_cost_per_token"];
 
 /// Reads a whole file. Of two entries for one model the dearer one is kept.
 pub(super) fn read(top: LenientFields) -> Result<List, String> {
@@ -39,7 +43,7 @@ pub(super) fn read(top: LenientFields) -> Result<List, String> {
                 slot.insert(models.len());
                 models.push(model);
             }
-            Slot::Occupied(at) if is_dearer(&model, &models[*at.get()]) => {
+            Slot::Occupied(at) if weight(&model) > weight(&models[*at.get()]) => {
                 models[*at.get()] = model
             }
             Slot::Occupied(_) => {}
@@ -49,11 +53,6 @@ pub(super) fn read(top: LenientFields) -> Result<List, String> {
         return Err("has no models in it".into());
     }
     Ok(List::new(models))
-}
-
-fn is_dearer(one: &Model, other: &Model) -> bool {
-    let input = |model: &Model| Some(model.price.as_ref()?.standard.base().input);
-    input(one) > input(other)
 }
 
 /// Reads one entry; nothing where it is no model that is paid for by the token.
@@ -106,6 +105,10 @@ fn placed<'k>(key: &'k str, named: Option<&str>) -> (Option<String>, &'k str) {
 
 /// Collects an entry's prices; nothing where one of them cannot be read.
 fn sheet(entry: &LenientFields, mode: Option<&str>) -> Option<Sheet> {
+    let is_more = |meter: &&str| entry.raw(meter).is_some_and(|value| !is_nothing(value));
+    if OTHER_METERS.iter().any(is_more) {
+        return None;
+    }
     let mut sheet = Sheet::default();
     for (key, value) in entry.iter() {
         let Some(column) = column(key) else {
@@ -248,6 +251,12 @@ fn tokens(value: &RawValue) -> Option<Tokens> {
     (number >= 1.0).then_some(Tokens(number as u64))
 }
 
+/// Tells whether a price is zero or not there.
+fn is_nothing(value: &RawValue) -> bool {
+    let text = value.get();
+    text == "null" || Rate::per_token(unquoted(text)) == Ok(Rate::default())
+}
+
 fn unquoted(text: &str) -> &str {
     let inner = text
         .strip_prefix('"')
@@ -298,6 +307,10 @@ mod tests {
         "deepseek/deepseek-v": {"litellm_provider": "deepseek", "input_cost_per_token": 2e-07, "output_cost_per_token": 1e-07},
         "embed": {"litellm_provider": "openai", "mode": "embedding", "input_cost_per_token": 1e-07},
         "free": {"litellm_provider": "groq", "mode": "chat", "input_cost_per_token": 0.0, "output_cost_per_token": 0},
+        "by-request": {"litellm_provider": "groq", "mode": "chat", "input_cost_per_token": 1e-06,
+            "output_cost_per_token": 2e-06, "input_cost_per_request": 0.005},
+        "by-token": {"litellm_provider": "groq", "mode": "chat", "input_cost_per_token": 1e-06,
+            "output_cost_per_token": 2e-06, "input_cost_per_request": 0.0, "citation_cost_per_token": null},
         "unpriced": {"litellm_provider": "groq", "mode": "chat", "max_output_tokens": 4096},
         "half": {"litellm_provider": "groq", "mode": "chat", "input_cost_per_token": 1e-06},
         "odd": {"litellm_provider": "groq", "mode": "chat", "max_input_tokens": 8192,
@@ -414,6 +427,12 @@ mod tests {
         assert_eq!(cost(&free, 1_000, 1_000, Service::Standard), "0");
         let embed = price("openai", "embed");
         assert_eq!(cost(&embed, 1_000_000, 0, Service::Standard), "0.1");
+    }
+
+    #[test]
+    fn what_is_paid_for_by_the_request_too_has_no_price_by_the_token() {
+        assert_eq!(model("groq", "by-request").price, None);
+        assert!(model("groq", "by-token").price.is_some());
     }
 
     #[test]
