@@ -43,17 +43,6 @@ impl Spent {
             Charge::Unpriced => self.unpriced += 1,
         }
     }
-
-    /// Returns the accounts as a run that was killed leaves them: whatever it was allowed to
-    /// spend and does not account for may have been spent.
-    pub fn after_a_kill(self) -> Self {
-        let unaccounted = self.ceiling.unwrap_or_default().less(self.cost);
-        Spent {
-            at_risk: self.at_risk.max(unaccounted),
-            ceiling: None,
-            ..self
-        }
-    }
 }
 
 /// What rows cost that were read again.
@@ -122,7 +111,7 @@ impl Spending {
     }
 
     fn after_a_kill(before: Spent, in_flight: u64) -> Self {
-        let Some(_) = before.ceiling else {
+        let Some(ceiling) = before.ceiling else {
             // Nobody reckoned with what was on its way.
             return Spending {
                 spent: Spent {
@@ -132,7 +121,12 @@ impl Spending {
                 notes: Vec::new(),
             };
         };
-        let spent = before.after_a_kill();
+        // Whatever it was allowed to spend and does not account for may have been spent.
+        let spent = Spent {
+            at_risk: before.at_risk.max(ceiling.less(before.cost)),
+            ceiling: None,
+            ..before
+        };
         let lost = spent.at_risk.less(before.at_risk);
         let note = format!(
             "up to {} of the budget is not accounted for, and counts as spent",
