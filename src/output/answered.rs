@@ -1,6 +1,9 @@
 //! What an earlier row says of its answer: tokens, cost and time. Either format is read.
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -20,6 +23,17 @@ pub struct Answered {
     /// `None` where it was not known, or not written down.
     pub cost: Option<Usd>,
     pub latency: Option<Duration>,
+}
+
+/// Reads a file of rows line by line, in the memory of one line.
+pub fn each_row(path: &Path, mut hear: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut file = BufReader::with_capacity(256 << 10, File::open(path)?);
+    let mut line = Vec::new();
+    while file.read_until(b'\n', &mut line)? > 0 {
+        hear(&line);
+        line.clear();
+    }
+    Ok(())
 }
 
 /// Reads a row of a results file; nothing where the line is no result.

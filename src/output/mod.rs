@@ -15,7 +15,7 @@ mod syncer;
 
 use std::path::{Path, PathBuf};
 
-pub use answered::{Answered, read_answered, read_failed};
+pub use answered::{Answered, each_row, read_answered, read_failed};
 pub use recorder::{Recorder, RecorderSettings, Sink};
 pub use recovery::{
     FinalRow, Finished, OpenError, Opened, Request, StartMode, open, refuse_existing,

@@ -1,8 +1,6 @@
 //! What answers were like: those of a pilot, or of an earlier run.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -13,7 +11,7 @@ use crate::cli::refusal::Refusal;
 use crate::cli::run::{Chosen, Reservoir};
 use crate::cli::validate::unreadable;
 use crate::estimate::{Experience, Seen};
-use crate::output::{Answered, Paths, read_answered, read_failed};
+use crate::output::{Answered, Paths, each_row, read_answered, read_failed};
 use crate::words::money::Usd;
 
 /// Answers of an earlier run that are kept, chosen at random: more would not say more.
@@ -101,7 +99,7 @@ fn learn_failures(learnt: &mut Learnt, errors: &Path, chosen: &Chosen) -> Result
     } = learnt;
     let answered: HashSet<u128> = experience.sample.iter().map(|seen| seen.id).collect();
     if errors.exists() {
-        each_line(errors, |line| {
+        let read = each_row(errors, |line| {
             let failed = read_failed(line).filter(|row| chosen.ids.contains(&row.id));
             let Some(row) = failed.filter(|row| !answered.contains(&row.id)) else {
                 return;
@@ -121,7 +119,8 @@ fn learn_failures(learnt: &mut Learnt, errors: &Path, chosen: &Chosen) -> Result
             if let Origin::Pilot { failed, .. } = origin {
                 *failed += 1;
             }
-        })?;
+        });
+        read.map_err(|error| unreadable(errors, &error))?;
     }
     let known: Usd = experience.sample.iter().filter_map(|seen| seen.cost).sum();
     let lost = chosen.spent.less(known);
@@ -177,20 +176,8 @@ fn seen(answered: &Answered, with_cost: bool) -> Option<Seen> {
 }
 
 fn each_answer(path: &Path, mut hear: impl FnMut(Answered)) -> Result<()> {
-    each_line(path, |line| {
+    let read = each_row(path, |line| {
         read_answered(line).into_iter().for_each(&mut hear)
-    })
-}
-
-fn each_line(path: &Path, mut hear: impl FnMut(&[u8])) -> Result<()> {
-    let mut read = || -> io::Result<()> {
-        let mut file = BufReader::with_capacity(256 << 10, File::open(path)?);
-        let mut line = Vec::new();
-        while file.read_until(b'\n', &mut line)? > 0 {
-            hear(&line);
-            line.clear();
-        }
-        Ok(())
-    };
-    Ok(read().map_err(|error| unreadable(path, &error))?)
+    });
+    Ok(read.map_err(|error| unreadable(path, &error))?)
 }

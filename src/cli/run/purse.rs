@@ -1,19 +1,17 @@
 //! Money before the first request: what each model costs, and whether a budget can hold.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::cli::refusal::Refusal;
 use crate::cli::settings::{BudgetSettings, RunSettings, Target};
 use crate::cli::validate::unreadable;
 use crate::engine::budget::{Budget, Limits};
 use crate::input::{Census, ModelUse, Reader};
-use crate::output::{Opened, Spent, read_answered};
+use crate::output::{Opened, Spent, each_row, read_answered};
 use crate::words::human::{count, thousands, usd};
 use crate::words::item::{Entry, Item};
 use crate::words::money::Usd;
@@ -275,19 +273,16 @@ fn price_rows(
         return Ok(());
     };
     let all_forms = before.cost == Usd::ZERO;
-    let file =
-        File::open(results).with_context(|| format!("failed to open {}", results.display()))?;
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line.with_context(|| format!("failed to read {}", results.display()))?;
-        let row = read_answered(&line).filter(|row| row.cost.is_none());
+    let read = each_row(results, |line| {
+        let row = read_answered(line).filter(|row| row.cost.is_none());
         let row = row.filter(|row| all_forms || row.latency.is_some());
         let cost = row.and_then(|row| tariff.price.cost(&row.usage?));
         if let Some(cost) = cost.filter(|_| before.unpriced > 0) {
             before.cost += cost;
             before.unpriced -= 1;
         }
-    }
-    Ok(())
+    });
+    Ok(read.map_err(|error| unreadable(results, &error))?)
 }
 
 /// Returns the most that any request of the file can cost.
