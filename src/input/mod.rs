@@ -70,6 +70,18 @@ impl<'d, R: Read> Reader<'d, R> {
         self.lines.may_wait()
     }
 
+    /// Returns the next good item that stands before this position, or `None` when there is none.
+    pub fn next_item(&mut self, end: u64) -> io::Result<Option<Item>> {
+        while self.next_index < end
+            && let Some(entry) = self.next_entry()?
+        {
+            if let Entry::Item(item) = entry {
+                return Ok(Some(item));
+            }
+        }
+        Ok(None)
+    }
+
     fn end(&self) -> io::Result<Option<Entry>> {
         match self.expected {
             Some(expected) if expected != self.lines.digest() => Err(changed()),

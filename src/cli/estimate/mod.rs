@@ -25,7 +25,6 @@ use super::{Exit, terminal};
 use crate::estimate::{Asked, Counted, Job, count, forecast};
 use crate::input::{self, Census, Reader, Repeats};
 use crate::words::human::printable;
-use crate::words::item::Entry;
 use experience::{Learnt, of_pilot, of_results};
 use question::Question;
 use report::Report;
@@ -173,19 +172,14 @@ fn count_all(
     let mut seen = HashSet::new();
     let end = question.limit.unwrap_or(u64::MAX);
     let source = || {
-        while let Some(entry) = reader.next_entry()? {
-            if entry.index() >= end {
-                break;
-            }
-            if let Entry::Item(item) = entry {
-                let is_repeated = !bodies.is_empty() && {
-                    let hash = body_hash(&item.body);
-                    bodies.contains(hash) && !seen.insert(hash)
-                };
-                return Ok(Some(Asked { item, is_repeated }));
-            }
-        }
-        Ok(None)
+        let Some(item) = reader.next_item(end)? else {
+            return Ok(None);
+        };
+        let is_repeated = !bodies.is_empty() && {
+            let hash = body_hash(&item.body);
+            bodies.contains(hash) && !seen.insert(hash)
+        };
+        Ok(Some(Asked { item, is_repeated }))
     };
     count(&job, source, tell)
 }

@@ -18,8 +18,8 @@ use crate::input::{Census, Reader};
 use crate::output::Finished;
 use crate::tokenizer::Counter;
 use crate::words::human::{self, thousands, usd};
-use crate::words::item::Entry;
 use crate::words::money::Usd;
+use crate::words::tariff::Tariff;
 use crate::words::tokens::Tokens;
 
 /// What a run can cost.
@@ -71,10 +71,20 @@ fn look_ahead(
     census: &Census,
     finished: &Finished,
 ) -> Result<Outlook> {
-    let models = models(settings, census);
+    let mut tariffs = Tariffs::new(settings);
+    let models: HashMap<_, _> = census
+        .models
+        .keys()
+        .map(|name| (name.clone(), model(name, tariffs.of(name).as_deref())))
+        .collect();
     let job = Job {
         // A name that the check did not see is of a file that changed, which reading finds out.
-        model: &|name| models.get(name).cloned().unwrap_or_else(|| unknown(name)),
+        model: &|name| {
+            models
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| model(name, None))
+        },
         compared: &[],
         said: None,
         alike: None,
@@ -86,18 +96,12 @@ fn look_ahead(
     let mut reader = Reader::open(&settings.input, &settings.defaults, census).map_err(cannot)?;
     let limit = settings.limit.unwrap_or(u64::MAX);
     let source = || {
-        while let Some(entry) = reader.next_entry()? {
-            if entry.index() >= limit {
-                break;
-            }
-            match entry {
-                Entry::Item(item) if finished.row(item.index, &item.id).is_none() => {
-                    return Ok(Some(Asked {
-                        item,
-                        is_repeated: false,
-                    }));
-                }
-                Entry::Item(_) | Entry::Bad(_) => {}
+        while let Some(item) = reader.next_item(limit)? {
+            if finished.row(item.index, &item.id).is_none() {
+                return Ok(Some(Asked {
+                    item,
+                    is_repeated: false,
+                }));
             }
         }
         Ok(None)
@@ -109,30 +113,14 @@ fn look_ahead(
     Ok(Outlook::of(&counted.map_err(cannot)?))
 }
 
-/// Looks up the models of a file, since the counting threads cannot.
-fn models(settings: &RunSettings, census: &Census) -> HashMap<Arc<str>, Model> {
-    let mut tariffs = Tariffs::new(settings);
-    let model = |name: &Arc<str>| {
-        let tariff = tariffs.of(name);
-        let model = Model {
-            name: name.clone(),
-            counter: Counter::of(name),
-            price: tariff.as_ref().map(|tariff| tariff.price.clone()),
-            max_input: tariff.as_ref().and_then(|tariff| tariff.max_input),
-            max_output: tariff.as_ref().and_then(|tariff| tariff.max_output),
-        };
-        (name.clone(), model)
-    };
-    census.models.keys().map(model).collect()
-}
-
-fn unknown(name: &Arc<str>) -> Model {
+/// Returns what the count needs to know of a model.
+fn model(name: &Arc<str>, tariff: Option<&Tariff>) -> Model {
     Model {
         name: name.clone(),
         counter: Counter::of(name),
-        price: None,
-        max_input: None,
-        max_output: None,
+        price: tariff.map(|tariff| tariff.price.clone()),
+        max_input: tariff.and_then(|tariff| tariff.max_input),
+        max_output: tariff.and_then(|tariff| tariff.max_output),
     }
 }
 

@@ -10,7 +10,6 @@ use crate::cli::settings::RunSettings;
 use crate::cli::validate::unreadable;
 use crate::input::{Census, Reader};
 use crate::output::Finished;
-use crate::words::item::Entry;
 use crate::words::money::Usd;
 
 /// What a run is asked to take.
@@ -51,12 +50,8 @@ impl Portion {
         let mut reader = reader.map_err(cannot)?;
         let mut reservoir = Reservoir::new(items, seed);
         let end = settings.limit.unwrap_or(u64::MAX);
-        while let Some(entry) = reader.next_entry().map_err(cannot)?
-            && entry.index() < end
-        {
-            if let Entry::Item(item) = &entry
-                && finished.row(item.index, &item.id).is_none()
-            {
+        while let Some(item) = reader.next_item(end).map_err(cannot)? {
+            if finished.row(item.index, &item.id).is_none() {
                 reservoir.offer((item.index, item.id.fingerprint()));
             }
         }

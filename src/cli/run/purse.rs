@@ -13,7 +13,7 @@ use crate::engine::budget::{Budget, Limits};
 use crate::input::{Census, ModelUse, Reader};
 use crate::output::{Opened, Spent, each_row, read_answered};
 use crate::words::human::{count, thousands, usd};
-use crate::words::item::{Entry, Item};
+use crate::words::item::Item;
 use crate::words::money::Usd;
 use crate::words::price::Service;
 use crate::words::tariff::{Boundless, Bounds, Tariff};
@@ -179,12 +179,7 @@ fn check_any_item_fits(
     let mut reader = reader.map_err(cannot)?;
     let mut first = None;
     let limit = settings.limit.unwrap_or(u64::MAX);
-    while let Some(entry) = reader.next_entry().map_err(cannot)?
-        && entry.index() < limit
-    {
-        let Entry::Item(mut item) = entry else {
-            continue;
-        };
+    while let Some(mut item) = reader.next_item(limit).map_err(cannot)? {
         item.tariff = tariffs.of(&item.model);
         match item.worst_case() {
             Ok(worst) if worst > budget.limit => drop(first.get_or_insert((item, worst))),
