@@ -344,16 +344,23 @@ fn a_row_deleted_in_the_middle_is_asked_again() {
 }
 
 #[test]
-fn lines_that_hold_no_row_are_left_and_their_items_asked_again() {
+fn lines_that_hold_no_row_are_left_and_damaged_ones_set_aside() {
     let folder = finished(5);
     drop_line(&folder, RESULTS, 2);
-    folder.append(RESULTS, "not a row\n");
+    folder.append(RESULTS, "{\"no\":\"row\"}\n");
+    let damaged = [
+        b"\0\0\0\0\xff\n".as_slice(),
+        &std::fs::read(folder.path(RESULTS)).unwrap(),
+    ];
+    folder.write(RESULTS, damaged.concat());
     let done = Run::inside(&folder)
         .resume()
         .simulate()
         .loud()
         .expect_stderr([
-            "hold no row",
+            "KiB shorter than it was",
+            "1 damaged line set aside in in.results.torn",
+            "1 line without a row",
             "in.jsonl: 5 items, 4 done before, asking ",
             "5 items, 1 ok, 4 ok before",
             "tokens",
@@ -362,8 +369,51 @@ fn lines_that_hold_no_row_are_left_and_their_items_asked_again() {
             "results",
         ])
         .run();
-    let text = done.folder.read(RESULTS).replace("not a row\n", "");
+    let text = done.folder.read(RESULTS).replace("{\"no\":\"row\"}\n", "");
     assert_eq!(ids(&support::parse_rows(&text)), item_ids(5));
+    let torn = std::fs::read(folder.path("in.results.torn")).unwrap();
+    assert_eq!(torn, b"\0\0\0\0\xff\n");
+}
+
+#[test]
+fn results_that_are_gone_are_not_paid_for_again_unasked() {
+    let folder = finished(3);
+    folder.remove(RESULTS);
+    Run::inside(&folder)
+        .resume()
+        .simulate()
+        .expect_code(2)
+        .expect_stderr(["in.results.jsonl is gone", "hint: put it back"])
+        .run();
+    let done = Run::inside(&folder)
+        .resume()
+        .simulate()
+        .args(["--allow-changes"])
+        .run();
+    assert_all_answered(&done, 3);
+}
+
+#[test]
+fn a_row_that_stands_twice_is_spoken_of() {
+    let folder = finished(3);
+    let text = folder.read(RESULTS);
+    folder.write(RESULTS, format!("{text}{}\n", text.lines().next().unwrap()));
+    folder.remove("in.results.checkpoint.json");
+    Run::inside(&folder)
+        .resume()
+        .simulate()
+        .loud()
+        .expect_stderr([
+            "is missing: reading the results instead",
+            "1 row of items that have one already",
+            "3 done before",
+            "3 items",
+            "tokens",
+            "cost",
+            "speed",
+            "results",
+        ])
+        .run();
 }
 
 #[test]
@@ -613,10 +663,7 @@ fn a_second_process_is_refused_and_told_the_lock() {
             .args(["in.jsonl", mode])
             .ask(stalled.base_url())
             .expect_code(2)
-            .expect_stderr([
-                "another process is writing this output (in.results.lock)",
-                "hint: ",
-            ])
+            .expect_stderr([" is writing this output (in.results.lock)", "hint: "])
             .run();
     }
     assert_eq!(folder.content(), before);

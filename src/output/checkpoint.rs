@@ -17,7 +17,7 @@ use roaring::RoaringTreemap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::journal::replace;
+use super::disk::Disk;
 use super::rows::Format;
 use super::spent::Spent;
 use crate::words::lengths::Lengths;
@@ -138,7 +138,7 @@ fn checksum(state: &str) -> String {
 
 impl State {
     /// Writes the snapshot: a temporary file, synced, renamed, the folder synced.
-    pub fn save(&self, path: &Path) -> io::Result<()> {
+    pub fn save(&self, disk: &Disk, path: &Path) -> io::Result<()> {
         let state = serde_json::to_string(self)?;
         let checksum = checksum(&state);
         let state = RawValue::from_string(state)?;
@@ -147,7 +147,7 @@ impl State {
             checksum,
             state: &state,
         };
-        replace(path, |out| {
+        disk.replace(path, |out| {
             serde_json::to_writer(&mut *out, &envelope)?;
             out.write_all(b"\n")
         })
@@ -220,7 +220,7 @@ mod tests {
     fn a_saved_state_loads_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
-        state().save(&path).unwrap();
+        state().save(&Disk::default(), &path).unwrap();
         let loaded = State::load(&path).unwrap();
         assert_eq!(format!("{loaded:?}"), format!("{:?}", state()));
         assert_eq!(loaded.finished().unwrap().len(), 857);
@@ -230,7 +230,7 @@ mod tests {
     fn damage_at_any_byte_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
-        state().save(&path).unwrap();
+        state().save(&Disk::default(), &path).unwrap();
         let good = std::fs::read(&path).unwrap();
         for at in 0..good.len() - 1 {
             let mut bad = good.clone();

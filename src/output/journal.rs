@@ -1,25 +1,40 @@
 //! A durable append-only JSONL file: repair the tail, append whole lines, sync in groups.
 //!
 //! Promises: a line is written with one buffer; after an error the file ends with a whole line;
-//! nothing is called synced that was not. A failed sync is never tried again on the same file,
-//! since the second one would succeed without the data.
+//! nothing is called synced that was not, and what is not synced is kept in memory. A failed sync
+//! is never tried again on the same file, since the second one would succeed without the data.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::sync::Arc;
 
+use super::disk::{Disk, DiskFile, Place};
 use super::rows::{self, RowHead};
 
 /// The bytes in front of an offset whose hash tells whether the file is still the same.
 const TAIL: u64 = 4096;
+/// Space is set aside in steps of this size, where the disk has it.
+const RESERVE_STEP: u64 = 4 << 20;
 
 /// A file of lines, open for appending by this process alone.
 pub struct Journal {
-    file: Arc<File>,
-    path: PathBuf,
+    file: Arc<DiskFile>,
     length: u64,
     synced: u64,
+    /// What was appended since the last sync that succeeded.
+    unsynced: VecDeque<Appended>,
+    /// A sync failed: what the file holds behind `synced` is not to be believed.
+    distrusted: bool,
+    /// Up to here there is room on the disk.
+    reserved: u64,
+}
+
+/// Lines that one call appended, and the file's length behind them.
+struct Appended {
+    end: u64,
+    lines: Vec<u8>,
 }
 
 /// What the end of a file looked like when it was opened.
@@ -33,106 +48,198 @@ pub enum Tail {
 }
 
 impl Journal {
-    /// Creates the file, or empties it.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        let file = options().create(true).open(path)?;
-        file.set_len(0)?;
-        sync_folder(path)?;
-        Ok(Journal {
-            file: Arc::new(file),
-            path: path.to_owned(),
-            length: 0,
-            synced: 0,
-        })
+    /// Begins a file anew.
+    pub fn emptied(file: DiskFile) -> io::Result<Self> {
+        file.cut(0)?;
+        file.disk().sync_folder(file.path())?;
+        Ok(Self::over(file, 0))
     }
 
-    /// Opens an existing file and makes its end whole: a complete row without its line feed is
-    /// kept, a torn one is cut after its bytes are safe in the file `torn`.
-    pub fn open(path: &Path, torn: &Path) -> io::Result<(Self, Tail)> {
-        let mut file = options().open(path)?;
-        let length = file.metadata()?.len();
-        let whole = end_of_last_line(&mut file, length)?;
-        let mut journal = Journal {
-            file: Arc::new(file),
-            path: path.to_owned(),
-            length,
-            synced: length,
-        };
+    /// Takes a file up and makes its end whole: a complete row without its line feed is kept, a
+    /// torn one is cut after its bytes are safe in the file `torn`.
+    pub fn open(file: DiskFile, torn: &Path) -> io::Result<(Self, Tail)> {
+        let length = file.length()?;
+        if length == 0 {
+            file.disk().sync_folder(file.path())?;
+        }
+        let whole = end_of_last_line(&file, length)?;
+        let mut journal = Self::over(file, length);
         let tail = journal.mend(whole, torn)?;
         Ok((journal, tail))
     }
 
-    /// Opens a file that is known to end with a whole line.
-    pub fn open_whole(path: &Path) -> io::Result<Self> {
-        let file = options().open(path)?;
-        let length = file.metadata()?.len();
-        Ok(Journal {
+    fn over(file: DiskFile, length: u64) -> Self {
+        Journal {
             file: Arc::new(file),
-            path: path.to_owned(),
             length,
             synced: length,
-        })
+            unsynced: VecDeque::new(),
+            distrusted: false,
+            reserved: length,
+        }
     }
 
     fn mend(&mut self, whole: u64, torn: &Path) -> io::Result<Tail> {
         if whole == self.length {
             return Ok(Tail::Whole);
         }
-        let mut rest = Vec::new();
-        (&*self.file).seek(SeekFrom::Start(whole))?;
-        (&*self.file).read_to_end(&mut rest)?;
+        let mut rest = vec![0; (self.length - whole) as usize];
+        self.file.read_exact_at(&mut rest, whole)?;
         if rows::read_head(&rest).is_some() {
-            self.append(b"\n")?;
+            self.append(b"\n".to_vec()).map_err(|(error, _)| error)?;
             self.sync()?;
             return Ok(Tail::Completed);
         }
-        let mut aside = OpenOptions::new().create(true).append(true).open(torn)?;
+        let bytes = rest.len() as u64;
         rest.push(b'\n');
-        aside.write_all(&rest)?;
-        aside.sync_all()?;
-        sync_folder(torn)?;
-        self.file.set_len(whole)?;
-        self.file.sync_all()?;
-        (self.length, self.synced) = (whole, whole);
-        Ok(Tail::Torn(rest.len() as u64 - 1))
+        set_aside(self.file.disk(), torn, &rest)?;
+        self.cut(whole)?;
+        Ok(Tail::Torn(bytes))
     }
 
-    /// Appends whole lines. After an error the file is cut back to its last whole line.
-    pub fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        match (&*self.file).write_all(lines) {
+    /// Cuts the file back to a length that it had, durably.
+    pub fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.file.cut(length)?;
+        self.file.sync()?;
+        (self.length, self.synced, self.reserved) = (length, length, length);
+        self.unsynced.clear();
+        Ok(())
+    }
+
+    /// Appends whole lines. After an error the file is cut back to its last whole line, and the
+    /// lines come back.
+    pub fn append(&mut self, lines: Vec<u8>) -> Result<(), (io::Error, Vec<u8>)> {
+        match self.file.append(&lines) {
             Ok(()) => {
                 self.length += lines.len() as u64;
+                let end = self.length;
+                self.unsynced.push_back(Appended { end, lines });
                 Ok(())
             }
             Err(error) => {
                 // Best effort: recovery cuts a torn line all the same.
-                let _ = self.file.set_len(self.length);
-                Err(error)
+                let _ = self.file.cut(self.length);
+                self.reserved = self.length;
+                Err((error, lines))
             }
         }
     }
 
     /// Makes everything appended so far durable.
     pub fn sync(&mut self) -> io::Result<()> {
-        if self.synced < self.length {
-            self.file.sync_data()?;
-            self.synced = self.length;
+        if self.synced == self.length {
+            return Ok(());
         }
+        self.file.sync().inspect_err(|_| self.distrusted = true)?;
+        self.mark_synced(self.length);
         Ok(())
     }
 
     /// Returns a handle with which another thread can sync what is appended so far.
-    pub fn handle(&self) -> Arc<File> {
+    pub fn handle(&self) -> Arc<DiskFile> {
         self.file.clone()
     }
 
     /// Notes that a sync which began at this length has succeeded.
     pub fn mark_synced(&mut self, length: u64) {
         self.synced = self.synced.max(length);
+        while let Some(first) = self.unsynced.front()
+            && first.end <= self.synced
+        {
+            self.unsynced.pop_front();
+        }
+    }
+
+    /// Notes that a sync failed.
+    pub fn distrust(&mut self) {
+        self.distrusted = true;
+    }
+
+    pub fn is_distrusted(&self) -> bool {
+        self.distrusted
+    }
+
+    /// Sets space aside, so that this many bytes can be appended. Where the file system cannot do
+    /// so, at least looks that they are there at the moment.
+    pub fn reserve(&mut self, bytes: u64) -> io::Result<()> {
+        let target = self.length + bytes;
+        if self.reserved >= target {
+            return Ok(());
+        }
+        let generous = bytes.max(RESERVE_STEP);
+        for wanted in [generous, bytes] {
+            match self.file.reserve(self.length, wanted) {
+                Ok(()) => {
+                    self.reserved = self.length + wanted;
+                    return Ok(());
+                }
+                Err(error) if is_shortage(&error) => {}
+                Err(_) => return self.look_for_space(bytes),
+            }
+        }
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn look_for_space(&mut self, bytes: u64) -> io::Result<()> {
+        let free = self.file.free()?;
+        if free < bytes {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        // Others fill the disk too, so this holds for a while only.
+        self.reserved = self.length + bytes.max(RESERVE_STEP.min(free / 2));
+        Ok(())
+    }
+
+    /// Lets go of the space that nothing came for.
+    pub fn release(&mut self) {
+        if self.reserved > self.length && self.file.cut(self.length).is_ok() {
+            self.reserved = self.length;
+        }
+    }
+
+    /// Refuses a file that is no longer where its name leads: nobody would see what is appended.
+    pub fn check_place(&self) -> io::Result<()> {
+        let what = match self.file.place()? {
+            Place::Kept => return Ok(()),
+            Place::Deleted => "was deleted",
+            Place::Moved => "was moved or replaced",
+        };
+        let path = self.path().display();
+        Err(io::Error::other(format!(
+            "{path} {what} while the run was writing it"
+        )))
+    }
+
+    /// Passes on, piece by piece, the lines that nobody will find in the file: all of a deleted
+    /// one; of another, where a sync failed, what no sync made durable.
+    pub fn endangered(&self, pass: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        if self.file.place().is_ok_and(|place| place == Place::Deleted) {
+            return self.read_all(pass);
+        }
+        let mut kept = self.unsynced.iter().filter(|_| self.distrusted);
+        kept.try_for_each(|appended| pass(&appended.lines))
+    }
+
+    /// Reads the file by its handle, whatever became of its name.
+    fn read_all(&self, pass: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut chunk = vec![0; 256 << 10];
+        let mut at = 0;
+        while at < self.length {
+            let part = (self.length - at).min(chunk.len() as u64);
+            let part = &mut chunk[..part as usize];
+            self.file.read_exact_at(part, at)?;
+            pass(part)?;
+            at += part.len() as u64;
+        }
+        Ok(())
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
+    }
+
+    pub fn disk(&self) -> &Disk {
+        self.file.disk()
     }
 
     /// Bytes appended and not yet synced.
@@ -150,19 +257,36 @@ impl Journal {
         from: u64,
         mut take: impl FnMut(Scanned<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut file = File::open(&self.path)?;
+        let mut file = File::open(self.path())?;
         file.seek(SeekFrom::Start(from))?;
         let mut reader = BufReader::with_capacity(256 << 10, file);
-        let (mut text, mut number) = (Vec::new(), 0);
+        let (mut text, mut number, mut offset) = (Vec::new(), 0, from);
         while reader.read_until(b'\n', &mut text)? > 0 {
             take(Scanned {
                 number,
+                offset,
                 head: rows::read_head(&text),
                 text: &text,
             })?;
             number += 1;
+            offset += text.len() as u64;
             text.clear();
         }
+        Ok(())
+    }
+
+    /// Rewrites the file with only those lines that `keep` says.
+    pub fn rewrite(&mut self, mut keep: impl FnMut(&Scanned<'_>) -> bool) -> io::Result<()> {
+        let disk = self.disk().clone();
+        disk.replace(self.path(), |out| {
+            self.scan(0, |line| match keep(&line) {
+                true => out.write_all(line.text),
+                false => Ok(()),
+            })
+        })?;
+        let file = disk.open(self.path())?;
+        let length = file.length()?;
+        *self = Self::over(file, length);
         Ok(())
     }
 }
@@ -171,6 +295,8 @@ impl Journal {
 pub struct Scanned<'a> {
     /// Counted from 0 at the scan's start.
     pub number: u64,
+    /// Where it begins in the file.
+    pub offset: u64,
     /// `None` where the line is no row.
     pub head: Option<RowHead>,
     /// The whole line, with its line feed.
@@ -187,75 +313,34 @@ pub fn tail_hash(path: &Path, offset: u64) -> io::Result<u64> {
     Ok(xxhash_rust::xxh3::xxh3_64(&bytes))
 }
 
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true);
-    options
+/// Tells whether an error means that there is no room.
+fn is_shortage(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// Keeps bytes that are no rows, before they are cut out of their file.
+pub fn set_aside(disk: &Disk, torn: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = disk.open_or_create(torn)?;
+    aside.append(bytes)?;
+    aside.sync()?;
+    disk.sync_folder(torn)
 }
 
 /// Returns the offset behind the last line feed, reading backwards.
-fn end_of_last_line(file: &mut File, length: u64) -> io::Result<u64> {
+fn end_of_last_line(file: &DiskFile, length: u64) -> io::Result<u64> {
     let mut end = length;
     let mut chunk = vec![0; 64 << 10];
     while end > 0 {
         let start = end.saturating_sub(chunk.len() as u64);
         let part = &mut chunk[..(end - start) as usize];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(part)?;
+        file.read_exact_at(part, start)?;
         if let Some(at) = memchr::memrchr(b'\n', part) {
             return Ok(start + at as u64 + 1);
         }
         end = start;
     }
     Ok(0)
-}
-
-/// Makes a created, renamed or removed name durable.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    match File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()) {
-        // Some file systems have no such thing; there is nothing better to do on them.
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        result => result,
-    }
-}
-
-/// Replaces a file's content in one step: after a crash it is the old or the new one.
-pub fn replace(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    // A name of its own and always the same, which the lock makes safe: what a killed process left
-    // behind goes away with the next replacement.
-    let folder = folder.unwrap_or(Path::new("."));
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".tmp");
-    if let Err(error) = std::fs::remove_file(folder.join(&name))
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
-    }
-    let mut temporary = tempfile::Builder::new()
-        .prefix(&name)
-        .rand_bytes(0)
-        .tempfile_in(folder)?;
-    let mut buffered = io::BufWriter::new(temporary.as_file_mut());
-    write(&mut buffered)?;
-    buffered.flush()?;
-    drop(buffered);
-    if let Ok(old) = std::fs::metadata(path) {
-        temporary.as_file().set_permissions(old.permissions())?;
-    }
-    temporary.as_file().sync_all()?;
-    temporary.persist(path)?;
-    sync_folder(path)
 }
 
 #[cfg(test)]
@@ -281,10 +366,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, torn) = (folder.path().join("r"), folder.path().join("t"));
         std::fs::write(&path, content).unwrap();
-        let (mut journal, tail) = Journal::open(&path, &torn).unwrap();
-        journal
-            .append(b"{\"id\":\"z\",\"status\":\"ok\"}\n")
-            .unwrap();
+        let (mut journal, tail) =
+            Journal::open(Disk::default().open(&path).unwrap(), &torn).unwrap();
+        let row = b"{\"id\":\"z\",\"status\":\"ok\"}\n";
+        assert!(journal.append(row.to_vec()).is_ok());
         if let Tail::Torn(bytes) = tail {
             assert_eq!(std::fs::metadata(&torn).unwrap().len(), bytes + 1);
         }
@@ -322,24 +407,5 @@ mod tests {
         let (ids, ..) =
             recover(b"{\"id\":\"a\",\"status\":\"ok\"}\n\0\0\n{\"id\":\"b\",\"status\":\"ok\"}\n");
         assert_eq!(ids, ["a", "?", "b", "z"]);
-    }
-
-    #[test]
-    fn a_replaced_file_is_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("c");
-        std::fs::write(&path, "old").unwrap();
-        let failed = replace(&path, |out| {
-            out.write_all(b"half")?;
-            Err(io::Error::other("no"))
-        });
-        assert!(failed.is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        replace(&path, |out| out.write_all(b"new")).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        std::fs::write(folder.path().join(".c.tmp"), "left by a killed process").unwrap();
-        replace(&path, |out| out.write_all(b"newer")).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"newer");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

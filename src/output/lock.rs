@@ -4,11 +4,11 @@
 //! kernel releases the lock with the process, however that ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Held for the length of a run; the file goes away with it.
+/// Held for the length of a run; the file goes away with it. It holds the process's number.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -32,6 +32,10 @@ impl Lock {
             // The holder before may have removed the file between our opening and locking it:
             // then this lock is on a file that nobody will find, and the next one counts.
             if same_file(&file, path)? {
+                // For the one who is refused; the lock holds without it.
+                let _ = file
+                    .set_len(0)
+                    .and_then(|()| writeln!(&file, "{}", std::process::id()));
                 return Ok(Some(Lock {
                     file,
                     path: path.to_owned(),
@@ -39,6 +43,11 @@ impl Lock {
             }
         }
     }
+}
+
+/// Returns the number of the process that holds a lock, as far as it can be known.
+pub fn holder(path: &Path) -> Option<u32> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 fn same_file(file: &File, path: &Path) -> io::Result<bool> {
@@ -68,6 +77,7 @@ mod tests {
         let path = folder.path().join("out.lock");
         let first = Lock::take(&path).unwrap().unwrap();
         assert!(Lock::take(&path).unwrap().is_none());
+        assert_eq!(holder(&path), Some(std::process::id()));
         drop(first);
         assert!(!path.exists());
         assert!(Lock::take(&path).unwrap().is_some());

@@ -1,14 +1,18 @@
 //! The door that answers leave by: which files there are, who may write them, what they hold.
 //!
 //! For output `out.jsonl`: errors in `out.errors.jsonl`, checkpoint in `out.checkpoint.json`,
-//! lock in `out.lock`, and torn bytes set aside in `out.torn`.
+//! lock in `out.lock`, torn bytes set aside in `out.torn`, and rows that the disk did not take in
+//! `out.rescue-1.jsonl` until the next run takes them in.
 
 mod answered;
 pub mod checkpoint;
+mod disk;
+mod finished;
 mod journal;
 mod lock;
 mod recorder;
 mod recovery;
+mod rescue;
 mod rows;
 mod spent;
 mod syncer;
@@ -16,10 +20,11 @@ mod syncer;
 use std::path::{Path, PathBuf};
 
 pub use answered::{Answered, each_row, read_answered, read_failed};
-pub use recorder::{Recorder, RecorderSettings, Sink};
-pub use recovery::{
-    FinalRow, Finished, OpenError, Opened, Request, StartMode, open, refuse_existing,
-};
+pub use disk::{Change, Disk, Witness};
+pub use finished::{FinalRow, Finished};
+pub use recorder::{Failed, Recorder, RecorderSettings, Sink};
+pub use recovery::{OpenError, Opened, Request, StartMode, open, refuse_existing};
+pub use rescue::Rescue;
 pub use rows::Format;
 pub use spent::Spent;
 
@@ -32,6 +37,7 @@ pub struct Paths {
     pub checkpoint: PathBuf,
     pub lock: PathBuf,
     pub torn: PathBuf,
+    stem: PathBuf,
 }
 
 impl Paths {
@@ -61,18 +67,20 @@ impl Paths {
     }
 
     fn from_stem(stem: &Path) -> Self {
-        let with = |suffix: &str| {
-            let mut name = stem.as_os_str().to_owned();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
+        let with = |suffix: &str| with_suffix(stem, suffix);
         Paths {
+            stem: stem.to_owned(),
             results: None,
             errors: with(".errors.jsonl"),
             checkpoint: with(".checkpoint.json"),
             lock: with(".lock"),
             torn: with(".torn"),
         }
+    }
+
+    /// Names the file for rows that the output did not take, by its number.
+    pub fn rescue(&self, number: u32) -> PathBuf {
+        with_suffix(&self.stem, &format!(".rescue-{number}.jsonl"))
     }
 
     /// Returns the results file for an input that names none: `input.jsonl` gives
@@ -82,6 +90,12 @@ impl Paths {
         name.push(".results.jsonl");
         name.into()
     }
+}
+
+fn with_suffix(stem: &Path, suffix: &str) -> PathBuf {
+    let mut name = stem.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// Takes a line file's ending off. Any other ending is part of the name: `a.x` and `a.y` are two
@@ -96,35 +110,4 @@ fn without_ending(path: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_stand_beside_each_other() {
-        let paths = Paths::beside(Path::new("a/out.jsonl"));
-        assert_eq!(paths.errors, Path::new("a/out.errors.jsonl"));
-        assert_eq!(paths.checkpoint, Path::new("a/out.checkpoint.json"));
-        assert_eq!(paths.lock, Path::new("a/out.lock"));
-    }
-
-    #[test]
-    fn outputs_that_differ_in_their_ending_share_nothing() {
-        let lock = |name: &str| Paths::beside(Path::new(name)).lock;
-        assert_ne!(lock("run.a"), lock("run.b"));
-        assert_ne!(lock("x.lock"), Path::new("x.lock"));
-        assert_eq!(lock("run.ndjson"), Path::new("run.lock"));
-    }
-
-    #[test]
-    fn an_input_gives_its_name_to_the_output() {
-        let results = Paths::default_results(Path::new("a/in.jsonl"));
-        assert_eq!(results, Path::new("a/in.results.jsonl"));
-        assert_eq!(
-            Paths::beside(&results).errors,
-            Path::new("a/in.results.errors.jsonl")
-        );
-        let stdin = Paths::for_stdout(Path::new("-"));
-        assert_eq!(stdin.errors, Path::new("stdin.stdout.errors.jsonl"));
-        assert_eq!(stdin.results, None);
-    }
-}
+mod tests;

@@ -12,13 +12,15 @@ use roaring::RoaringTreemap;
 
 use super::Paths;
 use super::checkpoint::{InputIdentity, RunIdentity, State};
+use super::finished::OldErrors;
 use super::journal::{Journal, tail_hash};
 use super::lock::Lock;
-use super::recovery::{OldErrors, compact};
+use super::rescue::{self, Rescue};
 use super::rows::{self, Format};
 use super::spent::Spent;
-use super::syncer::Syncer;
+use super::syncer::{SyncError, Syncer};
 use crate::words::event::Gauges;
+use crate::words::human;
 use crate::words::lengths::Lengths;
 use crate::words::money::Usd;
 use crate::words::record::{Outcome, Record};
@@ -30,6 +32,10 @@ const GROUP_AGE: Duration = Duration::from_millis(50);
 const GROUP_BYTES: u64 = 256 << 10;
 /// How often a sync on its way is looked after.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// What is not durable is in memory too; beyond this, the disk is waited for.
+const MOST_UNSYNCED: u64 = 16 << 20;
+/// The room that an answer is thought to need as long as none was larger.
+const USUAL_ROW: u64 = 4 << 10;
 /// A snapshot holds a bit for every item, so a fast run does not take one at every turn.
 const CHECKPOINT_GAP: Duration = Duration::from_secs(1);
 
@@ -76,15 +82,16 @@ impl ErrorLog {
 
     /// Drops the old rows that gave way. Until now they stood beside the new ones, so that a
     /// crash never lost the only word about an item.
-    fn finish(mut self) -> io::Result<Journal> {
+    fn drop_superseded(&mut self) -> io::Result<()> {
         self.journal.sync()?;
         let superseded = self.old.superseded();
         if superseded.is_empty() {
-            return Ok(self.journal);
+            return Ok(());
         }
         let old_lines = self.old_lines;
-        compact(self.journal, |line, id| {
-            line >= old_lines || !superseded.contains(&id)
+        self.journal.rewrite(|line| match &line.head {
+            Some(head) => line.number >= old_lines || !superseded.contains(&head.id.fingerprint()),
+            None => true,
         })
     }
 }
@@ -115,6 +122,7 @@ pub struct Recorder {
     lengths: Lengths,
     results_buffer: Vec<u8>,
     errors_buffer: Vec<u8>,
+    largest_row: u64,
     syncer: Syncer,
     /// The lengths that the sync on its way makes durable.
     syncing: FileLengths,
@@ -144,6 +152,35 @@ fn write_out(buffer: &mut Vec<u8>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Appends a buffer, which keeps its lines where that fails.
+fn append(journal: &mut Journal, buffer: &mut Vec<u8>) -> io::Result<()> {
+    if buffer.is_empty() {
+        return Ok(());
+    }
+    journal
+        .append(std::mem::take(buffer))
+        .map_err(|(error, lines)| {
+            *buffer = lines;
+            of_file(journal, error)
+        })
+}
+
+/// Names the file in an error.
+fn of_file(journal: &Journal, error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("{}: {error}", journal.path().display()),
+    )
+}
+
+/// Why an output does not hold what it should, and where the rest is.
+#[derive(Debug)]
+pub struct Failed {
+    pub error: io::Error,
+    /// Rows that are not, or not for certain, in their file.
+    pub rescue: Rescue,
 }
 
 /// Whether a snapshot is the last one of its run.
@@ -177,11 +214,13 @@ impl Recorder {
             settings,
             results_buffer: Vec::new(),
             errors_buffer: Vec::new(),
+            largest_row: USUAL_ROW / 2,
             syncer: Syncer::start()?,
             group_since: None,
             since_checkpoint: 0,
             last_checkpoint: Instant::now(),
         };
+        recorder.make_room()?;
         recorder.begin_sync(Some(Ended::No))?;
         recorder.finish_sync()?;
         Ok(recorder)
@@ -193,7 +232,9 @@ impl Recorder {
             Outcome::Ok { .. } => &mut self.results_buffer,
             Outcome::Error { .. } => &mut self.errors_buffer,
         };
+        let before = buffer.len();
         rows::write(record, self.settings.format, self.settings.lean, buffer);
+        self.largest_row = self.largest_row.max((buffer.len() - before) as u64);
         self.sink.errors.old.supersede(record.id.fingerprint());
         self.since_checkpoint += 1;
         self.take_bill(&record.bill);
@@ -235,22 +276,49 @@ impl Recorder {
         self.sink.results.is_some() && self.spent.ceiling > self.syncing_ceiling
     }
 
-    /// Appends what was taken in, whole lines in one write a file.
+    /// Appends what was taken in, whole lines in one write a file. After an error it stays with
+    /// the recorder.
     pub fn append(&mut self) -> io::Result<()> {
         let appended = !(self.results_buffer.is_empty() && self.errors_buffer.is_empty());
-        if !self.results_buffer.is_empty() {
-            match &mut self.sink.results {
-                Some(journal) => journal.append(&self.results_buffer)?,
-                None => write_out(&mut self.results_buffer)?,
-            }
-            self.results_buffer.clear();
+        match &mut self.sink.results {
+            Some(journal) => append(journal, &mut self.results_buffer)?,
+            None => write_out(&mut self.results_buffer)?,
         }
-        if !self.errors_buffer.is_empty() {
-            self.sink.errors.journal.append(&self.errors_buffer)?;
-            self.errors_buffer.clear();
-        }
+        append(&mut self.sink.errors.journal, &mut self.errors_buffer)?;
         if appended {
             self.group_since.get_or_insert_with(Instant::now);
+        }
+        self.hold_back()
+    }
+
+    /// Waits for a disk that is slower than the answers come.
+    fn hold_back(&mut self) -> io::Result<()> {
+        while self.unsynced() > MOST_UNSYNCED {
+            if !self.syncer.is_busy() {
+                self.begin_sync(None)?;
+            }
+            self.finish_sync()?;
+        }
+        Ok(())
+    }
+
+    /// Sets space aside for all answers that may be on their way, such that none is paid for that
+    /// has no room. An error means that no other should be asked for; what is on its way has room
+    /// from before.
+    pub fn make_room(&mut self) -> io::Result<()> {
+        let bytes = (self.settings.in_flight + 1) * 2 * self.largest_row;
+        let Sink {
+            results, errors, ..
+        } = &mut self.sink;
+        for journal in results.iter_mut().chain([&mut errors.journal]) {
+            journal.reserve(bytes).map_err(|error| {
+                let path = journal.path().display();
+                let what = format!(
+                    "{path}: no room for {} of answers on their way: {error}",
+                    human::bytes(bytes)
+                );
+                io::Error::new(error.kind(), what)
+            })?;
         }
         Ok(())
     }
@@ -283,9 +351,18 @@ impl Recorder {
         if self.syncer.is_busy() || !(ceiling_is_due || group_is_due) {
             return Ok(());
         }
+        self.check_places()?;
         let checkpoint = self.since_checkpoint >= self.settings.checkpoint_every
             && now - self.last_checkpoint >= CHECKPOINT_GAP;
         self.begin_sync((checkpoint || ceiling_is_due).then_some(Ended::No))
+    }
+
+    fn check_places(&self) -> io::Result<()> {
+        self.sink
+            .results
+            .iter()
+            .try_for_each(Journal::check_place)?;
+        self.sink.errors.journal.check_place()
     }
 
     /// Hands what is appended to the syncing thread and, behind it, the snapshot that speaks
@@ -315,14 +392,19 @@ impl Recorder {
             self.syncing_ceiling = state.spent.ceiling;
         }
         self.group_since = None;
+        let disk = errors.journal.disk().clone();
         self.syncer.begin(Box::new(move || {
-            results_file.map_or(Ok(()), |file| file.sync_data())?;
-            errors_file.map_or(Ok(()), |file| file.sync_data())?;
+            for file in results_file.iter().chain(&errors_file) {
+                file.sync().map_err(SyncError::Rows)?;
+            }
             let (Some(mut state), Some(path)) = (state, results_path) else {
                 return Ok(());
             };
-            state.results_tail = tail_hash(&path, state.results_bytes)?;
-            state.save(&checkpoint_path)
+            let saved = tail_hash(&path, state.results_bytes).and_then(|hash| {
+                state.results_tail = hash;
+                state.save(&disk, &checkpoint_path)
+            });
+            saved.map_err(SyncError::Checkpoint)
         }))
     }
 
@@ -333,12 +415,22 @@ impl Recorder {
         }
     }
 
-    fn note_sync(&mut self, outcome: io::Result<()>) -> io::Result<()> {
-        outcome?;
-        if let Some(results) = &mut self.sink.results {
+    fn note_sync(&mut self, outcome: Result<(), SyncError>) -> io::Result<()> {
+        let Sink {
+            results, errors, ..
+        } = &mut self.sink;
+        if let Err(SyncError::Rows(error)) = outcome {
+            results.iter_mut().for_each(Journal::distrust);
+            errors.journal.distrust();
+            return Err(error);
+        }
+        if let Some(results) = results {
             results.mark_synced(self.syncing.results);
         }
-        self.sink.errors.journal.mark_synced(self.syncing.errors);
+        errors.journal.mark_synced(self.syncing.errors);
+        if let Err(SyncError::Checkpoint(error)) = outcome {
+            return Err(error);
+        }
         self.durable_ceiling = self.syncing_ceiling;
         Ok(())
     }
@@ -366,9 +458,34 @@ impl Recorder {
         state
     }
 
-    /// Makes everything durable and leaves the files as the next run expects them. `booked` is what
-    /// was spent and what may have been, where somebody keeps accounts of all runs.
-    pub fn finish(mut self, booked: Option<(Usd, Usd)>) -> io::Result<()> {
+    /// Ends the output: makes everything durable and leaves the files as the next run expects them
+    /// or, where that fails, saves what they did not take. `failure` is what the output has suffered
+    /// already. `booked` is what was spent and what may have been, where somebody keeps accounts of
+    /// all runs.
+    pub fn end(
+        mut self,
+        failure: Option<io::Error>,
+        booked: Option<(Usd, Usd)>,
+    ) -> Result<(), Failed> {
+        // Once more, now that nothing else comes: there may be room again.
+        let error = match (self.finish(booked), failure) {
+            (Ok(()), None) => return Ok(()),
+            (Ok(()), Some(error)) | (Err(_), Some(error)) | (Err(error), None) => error,
+        };
+        // What was appended may yet become durable, also where the rest could not be appended.
+        let _ = self.finish_sync();
+        if !self.is_distrusted() {
+            let _ = self.begin_sync(None).and_then(|()| self.finish_sync());
+        }
+        let rescue = self.rescue();
+        Err(Failed { error, rescue })
+    }
+
+    fn finish(&mut self, booked: Option<(Usd, Usd)>) -> io::Result<()> {
+        self.finish_sync()?;
+        if self.is_distrusted() {
+            return Err(io::Error::other("a sync has failed before"));
+        }
         if let Some((cost, at_risk)) = booked {
             // They include what attempts of an unknown price can have cost.
             (self.spent.cost, self.spent.at_risk) = (cost, at_risk);
@@ -376,14 +493,44 @@ impl Recorder {
         }
         self.spent.ceiling = None;
         self.append()?;
-        self.finish_sync()?;
+        self.check_places()?;
+        self.release();
         self.begin_sync(Some(Ended::Orderly))?;
         self.finish_sync()?;
-        let errors = self.sink.errors.finish()?;
+        let errors = &mut self.sink.errors;
+        errors.drop_superseded()?;
         // Beside piped results an empty file would only be in the way.
-        if self.sink.results.is_none() && errors.length() == 0 {
-            std::fs::remove_file(errors.path())?;
+        if self.sink.results.is_none() && errors.journal.length() == 0 {
+            errors.journal.disk().remove(errors.journal.path())?;
         }
         Ok(())
+    }
+
+    fn is_distrusted(&self) -> bool {
+        let results = self.sink.results.as_ref();
+        results.is_some_and(Journal::is_distrusted) || self.sink.errors.journal.is_distrusted()
+    }
+
+    /// Lets go of the space that no answer came for.
+    fn release(&mut self) {
+        self.sink.results.iter_mut().for_each(Journal::release);
+        self.sink.errors.journal.release();
+    }
+
+    /// Saves the rows that are not, or not for certain, in their files.
+    fn rescue(&self) -> Rescue {
+        let Sink {
+            paths,
+            results,
+            errors,
+            ..
+        } = &self.sink;
+        rescue::save(paths, errors.journal.disk(), &|pass| {
+            for journal in results.iter().chain([&errors.journal]) {
+                journal.endangered(pass)?;
+            }
+            pass(&self.results_buffer)?;
+            pass(&self.errors_buffer)
+        })
     }
 }

@@ -5,18 +5,19 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
-use roaring::RoaringTreemap;
+use serde::de::IgnoredAny;
 
 use super::Paths;
 use super::checkpoint::{InputIdentity, RunIdentity, State};
-use super::journal::{Journal, Tail, replace, tail_hash};
-use super::lock::Lock;
+use super::disk::{Disk, DiskFile};
+use super::finished::{Finished, OldErrors};
+use super::journal::{Journal, Tail, set_aside, tail_hash};
+use super::lock::{Lock, holder};
 use super::recorder::{ErrorLog, Sink};
+use super::rescue;
 use super::spent::{RowCosts, Spending, Spent};
-use crate::words::human::{count, thousands};
-use crate::words::item::ItemId;
+use crate::words::human::{self, count};
 use crate::words::lengths::Lengths;
 use crate::words::record::ErrorStatus;
 
@@ -30,7 +31,6 @@ pub enum StartMode {
 }
 
 /// What a run wants to write, and where.
-#[derive(Debug)]
 pub struct Request<'a> {
     pub paths: &'a Paths,
     pub mode: StartMode,
@@ -41,6 +41,7 @@ pub struct Request<'a> {
     pub allow_changes: bool,
     /// Error rows of these statuses are asked again, beside those that always are.
     pub retry: &'a [ErrorStatus],
+    pub disk: Disk,
 }
 
 /// Why an output cannot be opened. Nothing was sent.
@@ -54,6 +55,13 @@ pub enum OpenError {
     /// Another process is at work on this output.
     Locked {
         path: PathBuf,
+        /// The other process, where it is known.
+        holder: Option<u32>,
+    },
+    /// The results are gone, though the checkpoint knows of some.
+    Gone {
+        path: PathBuf,
+        bytes: u64,
     },
     /// The checkpoint is of another run.
     Changed {
@@ -68,109 +76,6 @@ pub enum OpenError {
         path: PathBuf,
         error: io::Error,
     },
-}
-
-/// What need not be asked.
-#[derive(Debug, Default)]
-pub struct Finished {
-    /// Positions of items with a result, as far as they are known.
-    positions: RoaringTreemap,
-    /// Fingerprints of results whose position is not known.
-    unplaced: HashSet<u128>,
-    /// Fingerprints of error rows that stay.
-    errors: HashSet<u128>,
-    old_errors: OldErrors,
-}
-
-/// The rows that stood in the errors file at the start, and those of them that gave way since.
-#[derive(Debug, Clone, Default)]
-pub struct OldErrors {
-    ids: Arc<HashSet<u128>>,
-    superseded: Arc<Mutex<HashSet<u128>>>,
-}
-
-impl OldErrors {
-    fn of(ids: HashSet<u128>) -> Self {
-        OldErrors {
-            ids: Arc::new(ids),
-            superseded: Arc::default(),
-        }
-    }
-
-    /// Notes that another row speaks of an item now.
-    pub fn supersede(&self, fingerprint: u128) {
-        if self.ids.contains(&fingerprint) {
-            self.lock().insert(fingerprint);
-        }
-    }
-
-    /// Returns the items whose old row gave way.
-    pub fn superseded(&self) -> HashSet<u128> {
-        std::mem::take(&mut self.lock())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<u128>> {
-        self.superseded
-            .lock()
-            .expect("no code panics while it holds this lock")
-    }
-}
-
-/// The final row that an item has already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FinalRow {
-    Result,
-    Error,
-}
-
-impl Finished {
-    /// Tells whether an item has its final row already.
-    pub fn row(&self, index: u64, id: &ItemId) -> Option<FinalRow> {
-        if self.has_result(index, id) {
-            // A crash can leave both rows behind; the result is the one that counts.
-            self.old_errors.supersede(id.fingerprint());
-            return Some(FinalRow::Result);
-        }
-        let is_error = !self.errors.is_empty() && self.errors.contains(&id.fingerprint());
-        is_error.then_some(FinalRow::Error)
-    }
-
-    fn has_result(&self, index: u64, id: &ItemId) -> bool {
-        self.positions.contains(index)
-            || !self.unplaced.is_empty() && self.unplaced.contains(&id.fingerprint())
-    }
-
-    /// Tells whether one reading of the input would put results in their positions.
-    pub fn lacks_positions(&self) -> bool {
-        !self.unplaced.is_empty()
-    }
-
-    /// Puts an item of the input in its position.
-    pub fn place(&mut self, index: u64, id: &ItemId) {
-        if self.unplaced.contains(&id.fingerprint()) {
-            self.positions.insert(index);
-        }
-    }
-
-    /// Ends the placing: results of items that are not in the input have no position.
-    pub fn all_placed(&mut self) {
-        self.unplaced = HashSet::new();
-    }
-
-    /// Returns how many of the first items of the input have a result.
-    pub fn results_before(&self, end: u64) -> u64 {
-        end.checked_sub(1)
-            .map_or(0, |last| self.positions.rank(last))
-    }
-
-    /// Returns how many error rows stay.
-    pub fn errors(&self) -> u64 {
-        self.errors.len() as u64
-    }
-
-    pub fn positions(&self) -> &RoaringTreemap {
-        &self.positions
-    }
 }
 
 /// An output that is open for this process alone.
@@ -191,6 +96,7 @@ pub fn open(request: &Request<'_>) -> Result<Opened, OpenError> {
     let lock = Lock::take(&paths.lock).map_err(at(&paths.lock))?;
     let lock = lock.ok_or_else(|| OpenError::Locked {
         path: paths.lock.clone(),
+        holder: holder(&paths.lock),
     })?;
     // Under the lock: another run may have ended since anybody looked.
     if request.mode == StartMode::New {
@@ -212,12 +118,14 @@ pub fn refuse_existing(paths: &Paths) -> Result<(), OpenError> {
     // An empty errors file beside no results is what a refused or piped run leaves at most.
     let errors = Some(&paths.errors)
         .filter(|path| std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0));
-    let mut files = paths.results.iter().chain(errors);
+    // Rows that standard output did not take are nobody's but the user's.
+    let rescued = paths.results.iter().flat_map(|_| rescue::files(paths));
+    let mut files = paths.results.iter().chain(errors).cloned().chain(rescued);
     match files.find(|path| path.exists()) {
         None => Ok(()),
         Some(path) => Err(OpenError::Exists {
-            path: path.clone(),
-            results: count_lines(path).unwrap_or(0),
+            results: count_lines(&path).unwrap_or(0),
+            path,
         }),
     }
 }
@@ -255,20 +163,22 @@ fn refuse_input_as_output(request: &Request<'_>) -> Result<(), OpenError> {
 }
 
 fn fresh(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
-    let paths = request.paths;
-    match std::fs::remove_file(&paths.checkpoint) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(at(&paths.checkpoint)(error));
-        }
-        _ => {}
+    let Request { paths, disk, .. } = request;
+    // All that can be refused comes before anything of the old output goes.
+    let results = paths.results.as_ref().map(|path| hold(disk, path));
+    let results = results.transpose()?;
+    let errors = disk.open_or_create(&paths.errors);
+    let errors = errors.map_err(at(&paths.errors))?;
+    disk.remove_if_any(&paths.checkpoint)
+        .map_err(at(&paths.checkpoint))?;
+    if results.is_some() {
+        rescue::remove_all(paths, disk).map_err(at(&paths.rescue(1)))?;
     }
-    let results = match &paths.results {
-        Some(path) => Some(Journal::create(path).map_err(at(path))?),
-        None => None,
-    };
-    let errors = Journal::create(&paths.errors).map_err(at(&paths.errors))?;
+    let results = results.map(Journal::emptied).transpose();
+    let results = results.map_err(at(paths.results.as_deref().unwrap_or(&paths.errors)))?;
+    let errors = Journal::emptied(errors).map_err(at(&paths.errors))?;
     Ok(Opened {
-        sink: Sink::new(paths.clone(), results, ErrorLog::fresh(errors), lock),
+        sink: Sink::new((*paths).clone(), results, ErrorLog::fresh(errors), lock),
         finished: Finished::default(),
         spent_before: Spent::default(),
         lengths_before: Lengths::default(),
@@ -276,33 +186,36 @@ fn fresh(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
     })
 }
 
+/// Opens the results for this process alone. The lock beside them goes by their name, this one by
+/// the file itself, which may have another name too.
+fn hold(disk: &Disk, path: &Path) -> Result<DiskFile, OpenError> {
+    let file = disk.open_or_create(path).map_err(at(path))?;
+    match file.lock() {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(OpenError::Locked {
+            path: path.to_owned(),
+            holder: None,
+        }),
+        // Not every file system knows locks; the one beside has been taken.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
+        Err(error) => Err(at(path)(error)),
+    }
+}
+
 fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
     let paths = request.paths;
+    let path = paths.results.as_ref();
+    let path = path.expect("standard output is not resumed");
     let mut notes = Vec::new();
-    let state = match State::load(&paths.checkpoint) {
-        Ok(state) => Some(state),
-        Err(why) => {
-            let anything = paths.results.iter().any(|path| path.exists());
-            if anything {
-                notes.push(format!(
-                    "the checkpoint {} {why}: reading the results instead",
-                    paths.checkpoint.display()
-                ));
-            }
-            None
-        }
-    };
-    if let Some(state) = &state {
-        refuse_changes(request, state)?;
-        notes.extend(abrupt_end(state));
-    }
-    let path = paths
-        .results
-        .as_ref()
-        .expect("standard output is not resumed");
-    let results = reopen(path, &paths.torn, &mut notes)?;
-    let known = known_results(request, state.as_ref(), &results, &mut notes).map_err(at(path))?;
-    let errors = reopen(&paths.errors, &paths.torn, &mut notes)?;
+    let state = load(request, path, &mut notes)?;
+    let mut results = reopen(hold(&request.disk, path)?, &paths.torn, &mut notes)?;
+    let errors = request.disk.open_or_create(&paths.errors);
+    let errors = errors.map_err(at(&paths.errors))?;
+    let mut errors = reopen(errors, &paths.torn, &mut notes)?;
+    let rescued = rescue::take_in(paths, &mut results, &mut errors).map_err(at(path))?;
+    notes.extend(rescued);
+    let known =
+        known_results(request, state.as_ref(), &mut results, &mut notes).map_err(at(path))?;
     let (mut finished, mut rows) = (known.finished, known.rows);
     let counted = state.as_ref().filter(|_| rows.behind_checkpoint);
     let counted = counted.map_or(0, |state| state.errors_bytes);
@@ -316,6 +229,37 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         lengths_before: state.map(|state| state.lengths).unwrap_or_default(),
         notes,
     })
+}
+
+/// Reads the checkpoint, and refuses where it tells of another run or of results that are gone.
+fn load(
+    request: &Request<'_>,
+    results: &Path,
+    notes: &mut Vec<String>,
+) -> Result<Option<State>, OpenError> {
+    let checkpoint = &request.paths.checkpoint;
+    let state = match State::load(checkpoint) {
+        Ok(state) => state,
+        Err(why) => {
+            if results.exists() {
+                notes.push(format!(
+                    "the checkpoint {} {why}: reading the results instead",
+                    checkpoint.display()
+                ));
+            }
+            return Ok(None);
+        }
+    };
+    refuse_changes(request, &state)?;
+    let is_gone = state.results_bytes > 0 && !results.exists();
+    if is_gone && !request.allow_changes && rescue::files(request.paths).is_empty() {
+        return Err(OpenError::Gone {
+            path: results.to_owned(),
+            bytes: state.results_bytes,
+        });
+    }
+    notes.extend(abrupt_end(&state));
+    Ok(Some(state))
 }
 
 fn refuse_changes(request: &Request<'_>, state: &State) -> Result<(), OpenError> {
@@ -338,12 +282,10 @@ fn abrupt_end(state: &State) -> Option<String> {
     })
 }
 
-/// Opens a file for appending and mends its end, or creates it.
-fn reopen(path: &Path, torn: &Path, notes: &mut Vec<String>) -> Result<Journal, OpenError> {
-    if !path.exists() {
-        return Journal::create(path).map_err(at(path));
-    }
-    let (journal, tail) = Journal::open(path, torn).map_err(at(path))?;
+/// Takes a file up and mends its end.
+fn reopen(file: DiskFile, torn: &Path, notes: &mut Vec<String>) -> Result<Journal, OpenError> {
+    let path = file.path().to_owned();
+    let (journal, tail) = Journal::open(file, torn).map_err(at(&path))?;
     match tail {
         Tail::Whole => {}
         Tail::Completed => notes.push(format!("{}: the last row was kept", path.display())),
@@ -369,7 +311,7 @@ struct Known {
 fn known_results(
     request: &Request<'_>,
     state: Option<&State>,
-    results: &Journal,
+    results: &mut Journal,
     notes: &mut Vec<String>,
 ) -> io::Result<Known> {
     let mut finished = Finished::default();
@@ -380,13 +322,15 @@ fn known_results(
         finished.positions = positions;
         from = state.results_bytes;
         rows.behind_checkpoint = true;
+    } else if let Some(state) = state {
+        notes.extend(missing(state, results));
     }
     // A row's own position counts only where the checkpoint vouches for the input.
     let positions_hold = from > 0;
-    let mut damaged = Vec::new();
+    let mut strange = Strange::default();
     results.scan(from, |line| {
         let Some(head) = line.head else {
-            damaged.push(line.number + 1);
+            strange.hear(line.offset, line.text);
             return Ok(());
         };
         // The other form of rows never says, and the checkpoint knew them.
@@ -395,24 +339,85 @@ fn known_results(
         rows.unpriced += u64::from(head.cost.is_none() && is_news);
         match head.index.filter(|_| positions_hold) {
             Some(index) => drop(finished.positions.insert(index)),
-            None => drop(finished.unplaced.insert(head.id.fingerprint())),
+            None => strange.twice += u64::from(!finished.unplaced.insert(head.id.fingerprint())),
         }
         Ok(())
     })?;
-    if !damaged.is_empty() {
-        notes.push(format!(
-            "{}: {} hold no row (the first is line {}{}); their items are asked again",
-            results.path().display(),
-            count(damaged.len() as u64, "line"),
-            thousands(damaged[0]),
-            if from > 0 {
-                " behind the checkpoint"
-            } else {
-                ""
-            },
-        ));
-    }
+    strange.put_aside(request.paths, results)?;
+    notes.extend(strange.notes(results.path(), &request.paths.torn));
     Ok(Known { finished, rows })
+}
+
+/// Says that results were lost of which a checkpoint knows.
+fn missing(state: &State, results: &Journal) -> Option<String> {
+    let missing = state.results_bytes.checked_sub(results.length())?;
+    (missing > 0).then(|| {
+        format!(
+            "{} is {} shorter than it was; what is missing is asked again",
+            results.path().display(),
+            human::bytes(missing)
+        )
+    })
+}
+
+/// What stands in a results file and should not.
+#[derive(Default)]
+struct Strange {
+    /// Where lines begin that are not even JSON.
+    damaged: HashSet<u64>,
+    /// The bytes of those.
+    bytes: Vec<u8>,
+    /// Lines that are JSON and no rows.
+    foreign: u64,
+    /// Rows of items that have one already.
+    twice: u64,
+}
+
+impl Strange {
+    fn hear(&mut self, offset: u64, text: &[u8]) {
+        match serde_json::from_slice::<IgnoredAny>(text) {
+            Ok(_) => self.foreign += 1,
+            Err(_) => {
+                self.damaged.insert(offset);
+                self.bytes.extend_from_slice(text);
+            }
+        }
+    }
+
+    /// Takes damaged lines out, so that the file can be read by others, and keeps their bytes.
+    fn put_aside(&self, paths: &Paths, results: &mut Journal) -> io::Result<()> {
+        if self.damaged.is_empty() {
+            return Ok(());
+        }
+        set_aside(results.disk(), &paths.torn, &self.bytes)?;
+        results.rewrite(|line| !self.damaged.contains(&line.offset))?;
+        results.handle().lock().map(drop)
+    }
+
+    fn notes(&self, results: &Path, torn: &Path) -> Vec<String> {
+        let path = results.display();
+        let mut notes = Vec::new();
+        if !self.damaged.is_empty() {
+            let lines = count(self.damaged.len() as u64, "damaged line");
+            notes.push(format!(
+                "{path}: {lines} set aside in {}; what they held is asked again",
+                torn.display()
+            ));
+        }
+        if self.foreign > 0 {
+            notes.push(format!(
+                "{path}: {} without a row, left as found",
+                count(self.foreign, "line")
+            ));
+        }
+        if self.twice > 0 {
+            notes.push(format!(
+                "{path}: {} of items that have one already",
+                count(self.twice, "row")
+            ));
+        }
+        notes
+    }
 }
 
 /// Tells whether a checkpoint speaks of this input and of this very results file.
@@ -429,7 +434,7 @@ fn is_true_of(state: &State, request: &Request<'_>, results: &Journal) -> bool {
 /// Costs of the rows behind the first `counted` bytes are added to the others.
 fn take_up_errors(
     request: &Request<'_>,
-    errors: Journal,
+    mut errors: Journal,
     finished: &mut Finished,
     rows: &mut RowCosts,
     counted: u64,
@@ -463,12 +468,11 @@ fn take_up_errors(
     });
     scan.map_err(at(&path))?;
     let stay = last.len() as u64 + foreign;
-    let errors = if lines > stay {
+    if lines > stay {
         let keep: HashSet<u64> = last.values().map(|(row, _)| *row).collect();
-        compact(errors, |row, _| keep.contains(&row)).map_err(at(&path))?
-    } else {
-        errors
-    };
+        let rewritten = errors.rewrite(|line| line.head.is_none() || keep.contains(&line.number));
+        rewritten.map_err(at(&path))?;
+    }
     for (fingerprint, (_, status)) in &last {
         if status.is_kept_on_resume() && !request.retry.contains(status) {
             finished.errors.insert(*fingerprint);
@@ -476,17 +480,4 @@ fn take_up_errors(
     }
     finished.old_errors = OldErrors::of(last.into_keys().collect());
     Ok(ErrorLog::resumed(errors, finished.old_errors.clone(), stay))
-}
-
-/// Rewrites a file with only those rows that `keep` says, by line number from 0 and fingerprint.
-/// Lines that are no rows of ours stay.
-pub fn compact(journal: Journal, keep: impl Fn(u64, u128) -> bool) -> io::Result<Journal> {
-    let path = journal.path().to_owned();
-    replace(&path, |out| {
-        journal.scan(0, |line| match line.head {
-            Some(head) if !keep(line.number, head.id.fingerprint()) => Ok(()),
-            _ => out.write_all(line.text),
-        })
-    })?;
-    Journal::open_whole(&path)
 }

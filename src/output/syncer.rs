@@ -4,12 +4,21 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 
 /// One thing to make durable.
-pub type Job = Box<dyn FnOnce() -> io::Result<()> + Send>;
+pub type Job = Box<dyn FnOnce() -> Result<(), SyncError> + Send>;
+
+/// What did not become durable.
+#[derive(Debug)]
+pub enum SyncError {
+    /// Rows; nobody knows which of them did.
+    Rows(io::Error),
+    /// Only the snapshot behind them.
+    Checkpoint(io::Error),
+}
 
 /// Does one job at a time.
 pub struct Syncer {
     jobs: SyncSender<Job>,
-    outcomes: Receiver<io::Result<()>>,
+    outcomes: Receiver<Result<(), SyncError>>,
     busy: bool,
 }
 
@@ -47,22 +56,22 @@ impl Syncer {
     }
 
     /// Returns the outcome of a job that has ended since the last look.
-    pub fn ended(&mut self) -> Option<io::Result<()>> {
+    pub fn ended(&mut self) -> Option<Result<(), SyncError>> {
         match self.outcomes.try_recv() {
             Err(TryRecvError::Empty) => None,
-            outcome => Some(self.take(outcome.map_err(|_| gone()))),
+            outcome => Some(self.take(outcome.map_err(|_| SyncError::Rows(gone())))),
         }
     }
 
     /// Waits for the job that is being done, if there is one.
-    pub fn wait(&mut self) -> Option<io::Result<()>> {
+    pub fn wait(&mut self) -> Option<Result<(), SyncError>> {
         self.busy.then(|| {
             let outcome = self.outcomes.recv();
-            self.take(outcome.map_err(|_| gone()))
+            self.take(outcome.map_err(|_| SyncError::Rows(gone())))
         })
     }
 
-    fn take(&mut self, outcome: io::Result<io::Result<()>>) -> io::Result<()> {
+    fn take(&mut self, outcome: Result<Result<(), SyncError>, SyncError>) -> Result<(), SyncError> {
         self.busy = false;
         outcome.flatten()
     }
@@ -84,9 +93,11 @@ mod tests {
         assert!(syncer.is_busy());
         assert!(syncer.wait().unwrap().is_ok());
         syncer
-            .begin(Box::new(|| Err(io::Error::other("no"))))
+            .begin(Box::new(|| {
+                Err(SyncError::Checkpoint(io::Error::other("no")))
+            }))
             .unwrap();
-        assert_eq!(syncer.wait().unwrap().unwrap_err().to_string(), "no");
+        assert!(matches!(syncer.wait(), Some(Err(SyncError::Checkpoint(_)))));
         assert!(!syncer.is_busy());
     }
 

@@ -5,6 +5,23 @@ use std::time::Duration;
 
 use super::money::Usd;
 
+/// Writes a size: "512 bytes", "1.5 MiB".
+pub fn bytes(number: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = number as f64 / 1024.0;
+    if value < 1.0 {
+        return count(number, "byte");
+    }
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        (value, unit) = (value / 1024.0, unit + 1);
+    }
+    match value < 10.0 {
+        true => format!("{value:.1} {}", units[unit]),
+        false => format!("{value:.0} {}", units[unit]),
+    }
+}
+
 /// Writes a count with thousands separators: `1,234,567`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();

@@ -1,5 +1,6 @@
 //! After the last event: the exit code, the closing summary, and how to go on.
 
+use std::io::{self, ErrorKind};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -12,7 +13,7 @@ use crate::cli::settings::Target;
 use crate::cli::summary::{BudgetReport, Summary};
 use crate::cli::{Exit, terminal};
 use crate::engine::budget::Budget;
-use crate::output::Spent;
+use crate::output::{Failed, Spent};
 use crate::words::human::{count, thousands};
 use crate::words::money::Usd;
 use crate::words::verdict::{Failure, FailureKind};
@@ -63,8 +64,15 @@ impl Closing<'_> {
             _ if silent => {}
             _ => terminal::line(&summary.text()),
         }
-        if let Err(error) = &self.outcome.files {
-            terminal::error(&format!("{error:#}"), Some(self.storage_advice(error)));
+        if let Err(error) = &self.outcome.read {
+            terminal::error(
+                &format!("{error:#}"),
+                Some("--resume goes on once the input can be read again"),
+            );
+        }
+        if let Err(failed) = &self.outcome.files {
+            let (what, hint) = self.explain_failed(failed);
+            terminal::error(&what, Some(&hint));
         } else if let Some(failure) = &ending.halted {
             let (what, hint) = self.explain_halt(failure, requests);
             terminal::error(&what, Some(&hint));
@@ -88,13 +96,38 @@ impl Closing<'_> {
         }
     }
 
-    fn storage_advice(&self, error: &anyhow::Error) -> &'static str {
-        let kind = error.root_cause().downcast_ref().map(std::io::Error::kind);
-        match kind {
-            _ if self.job.settings.paths.results.is_none() => "-o FILE keeps what was paid for",
-            Some(std::io::ErrorKind::StorageFull) => "free some space, then --resume goes on",
-            _ => "--resume goes on once the files can be read and written again",
+    /// Says what the output could not take, where it is now, and how to go on.
+    fn explain_failed(&self, failed: &Failed) -> (String, String) {
+        let Failed { error, rescue } = failed;
+        let mut what = format!("the output cannot be written: {error}");
+        let rows = count(rescue.rows, "row");
+        match (&rescue.file, rescue.rows) {
+            (_, 0) => {}
+            (Some(file), _) => {
+                what.push_str(&format!("\n{rows} saved in {} instead", file.display()));
+            }
+            (None, _) => what.push_str(&format!(
+                "\n{rows} could not be saved anywhere, and will be asked again"
+            )),
         }
+        let paths = &self.job.settings.paths;
+        if paths.results.is_none() {
+            return (what, "-o FILE keeps what was paid for".to_owned());
+        }
+        let cure = cure(error);
+        let elsewhere = rescue
+            .file
+            .as_ref()
+            .filter(|file| file.parent() != paths.lock.parent());
+        let hint = match (elsewhere, rescue.rows) {
+            (Some(file), _) => format!(
+                "{cure}, move {} beside the output, then --resume takes it in and goes on",
+                file.display()
+            ),
+            (None, 0) => format!("{cure}, then --resume goes on"),
+            (None, _) => format!("{cure}, then --resume takes them in and goes on"),
+        };
+        (what, hint)
     }
 
     fn exit(&self) -> Exit {
@@ -103,13 +136,14 @@ impl Closing<'_> {
             tally,
             fed,
             signal,
+            read,
             files,
         } = self.outcome;
         // What the reader has not passed cannot be complete.
         let settled = tally.settled() + fed.results_before + fed.errors_before;
         let complete = ending.complete || self.total.is_some_and(|total| settled >= total);
         match signal {
-            _ if files.is_err() => Exit::Failed,
+            _ if read.is_err() || files.is_err() => Exit::Failed,
             _ if complete && tally.failed() + fed.errors_before == 0 => Exit::Done,
             _ if complete => Exit::SomeErrors,
             Some(signal) => Exit::Interrupted { signal: *signal },
@@ -232,6 +266,15 @@ impl Closing<'_> {
             Target::Endpoint { base_url, .. } => base_url,
             Target::Simulator(_) => "the simulator",
         }
+    }
+}
+
+/// Says what to do about an output that cannot be written.
+pub fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free some space",
+        ErrorKind::FileTooLarge => "raise `ulimit -f`",
+        _ => "see that the disk is well",
     }
 }
 

@@ -1,9 +1,9 @@
 //! The listener's thread: hears what happens, records, counts and shows it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 
 use super::EVENT_QUEUE;
@@ -11,9 +11,8 @@ use crate::cli::progress::Progress;
 use crate::cli::summary::Tally;
 use crate::engine::budget::Budget;
 use crate::engine::{Phase, Stop};
-use crate::output::Recorder;
+use crate::output::{Failed, Recorder};
 use crate::words::event::Event;
-use crate::words::human::count;
 use crate::words::tariff::Bill;
 
 /// How long events gather before they are heard. To be woken for each single one costs more than
@@ -30,9 +29,9 @@ pub struct Hub {
 }
 
 impl Hub {
-    pub async fn listen(mut self, mut events: mpsc::Receiver<Event>) -> (Tally, Result<()>) {
+    pub async fn listen(mut self, mut events: mpsc::Receiver<Event>) -> Heard {
         let mut heard = Vec::with_capacity(EVENT_QUEUE);
-        let mut failure = None;
+        let mut trouble = None;
         loop {
             let due = self
                 .recorder
@@ -43,15 +42,16 @@ impl Hub {
                 tokio::time::timeout_at(due.into(), events.recv_many(&mut heard, EVENT_QUEUE))
                     .await;
             heard[from..].iter().for_each(|event| self.hear(event));
-            // After a failure, events are held until the end: what they tell is not stored.
-            if failure.is_none() {
-                match self.write() {
-                    Ok(()) => heard.drain(..).for_each(|event| self.tally.hear(&event)),
-                    Err(error) => {
-                        self.stop.advance(Phase::Draining);
-                        failure = Some(error);
-                    }
-                }
+            // Once the output is broken, the recorder keeps what it takes, and events are held:
+            // what they tell is not stored.
+            if !is_broken(&trouble) {
+                trouble = self.write().err().or(trouble);
+            }
+            if trouble.is_some() {
+                self.stop.advance(Phase::Draining);
+            }
+            if !is_broken(&trouble) {
+                heard.drain(..).for_each(|event| self.tally.hear(&event));
             }
             if more == Ok(0) {
                 break;
@@ -60,14 +60,15 @@ impl Hub {
             std::thread::sleep(GATHERING);
         }
         self.progress.finish();
-        match failure {
-            None => {
-                let accounts = self.budget.map(|budget| budget.accounts());
-                let booked = accounts.map(|accounts| (accounts.spent, accounts.at_risk));
-                let finished = self.recorder.finish(booked);
-                (self.tally, finished.context("failed to write the output"))
-            }
-            Some(error) => self.write_at_last(&heard, error),
+        let accounts = self.budget.map(|budget| budget.accounts());
+        let booked = accounts.map(|accounts| (accounts.spent, accounts.at_risk));
+        let files = self.recorder.end(trouble.map(Trouble::into_error), booked);
+        if !files.as_ref().is_err_and(|failed| failed.rescue.is_lost()) {
+            heard.iter().for_each(|event| self.tally.hear(event));
+        }
+        Heard {
+            tally: self.tally,
+            files,
         }
     }
 
@@ -88,36 +89,48 @@ impl Hub {
 
     /// Appends what was heard and keeps files and budget in step: what the run may spend stands
     /// in the checkpoint before it may.
-    fn write(&mut self) -> std::io::Result<()> {
-        self.recorder.append()?;
-        let Some(budget) = &self.budget else {
-            return self.recorder.commit();
-        };
-        if let Some(ceiling) = budget.wanted_ceiling() {
+    fn write(&mut self) -> Result<(), Trouble> {
+        self.recorder.append().map_err(Trouble::Broken)?;
+        if let Some(ceiling) = self
+            .budget
+            .as_ref()
+            .and_then(|budget| budget.wanted_ceiling())
+        {
             self.recorder.raise_ceiling(ceiling);
         }
-        self.recorder.commit()?;
-        if let Some(ceiling) = self.recorder.ceiling() {
+        self.recorder.commit().map_err(Trouble::Broken)?;
+        if let Some(budget) = &self.budget
+            && let Some(ceiling) = self.recorder.ceiling()
+        {
             budget.grant(ceiling);
         }
-        Ok(())
+        self.recorder.make_room().map_err(Trouble::NoRoom)
     }
+}
 
-    /// Tries once more to append what could not be written, now that nothing else comes.
-    fn write_at_last(mut self, held: &[Event], error: std::io::Error) -> (Tally, Result<()>) {
-        let answers = held
-            .iter()
-            .filter(|event| matches!(event, Event::Settled(..)))
-            .count();
-        let mut what = "failed to write the output".to_owned();
-        if self.recorder.append().is_ok() {
-            held.iter().for_each(|event| self.tally.hear(event));
-        } else if answers > 0 {
-            what = format!(
-                "{what} ({} could not be stored and will be asked again)",
-                count(answers as u64, "answer")
-            );
+/// What came of listening.
+pub struct Heard {
+    pub tally: Tally,
+    /// How the output was left.
+    pub files: Result<(), Failed>,
+}
+
+/// What keeps the output from taking more answers.
+enum Trouble {
+    /// There is no room for other answers than those on their way.
+    NoRoom(io::Error),
+    /// It could not be written, or not be made durable.
+    Broken(io::Error),
+}
+
+fn is_broken(trouble: &Option<Trouble>) -> bool {
+    matches!(trouble, Some(Trouble::Broken(_)))
+}
+
+impl Trouble {
+    fn into_error(self) -> io::Error {
+        match self {
+            Trouble::NoRoom(error) | Trouble::Broken(error) => error,
         }
-        (self.tally, Err(error).context(what))
     }
 }

@@ -26,7 +26,7 @@ use super::signals::Signals;
 use super::summary::Tally;
 use crate::engine::budget::Budget;
 use crate::engine::{Ending, Engine, Stop};
-use crate::output::Recorder;
+use crate::output::{Failed, Recorder};
 use crate::transport::Http;
 use crate::words::event::Gauges;
 use closing::Closing;
@@ -83,8 +83,10 @@ struct Outcome {
     fed: Fed,
     /// The signal that ended it.
     signal: Option<u8>,
-    /// Whether the input could be read and the output be written.
-    files: Result<()>,
+    /// Whether the input could be read.
+    read: Result<()>,
+    /// Whether the output could be written; else what became of the rest.
+    files: Result<(), Failed>,
 }
 
 /// What reader, engine and listener are made of.
@@ -143,12 +145,9 @@ fn drive(job: &Arc<Job>, parts: Parts) -> Result<Outcome> {
         move || clock.block_on(hub.listen(events))
     });
     let ending = runtime.block_on(engine.run(entries));
-    let (tally, recorded) = hub.join().unwrap_or_else(|_| {
-        (
-            Tally::default(),
-            Err(anyhow!("the recorder panicked, which is a bug")),
-        )
-    });
+    let heard = hub
+        .join()
+        .map_err(|_| anyhow!("the recorder panicked, which is a bug; --resume goes on"))?;
     let read = match ending.complete {
         // The reader has closed its channel, so it is at its end.
         true => feeder
@@ -162,9 +161,10 @@ fn drive(job: &Arc<Job>, parts: Parts) -> Result<Outcome> {
     runtime.shutdown_background();
     Ok(Outcome {
         ending,
-        tally,
+        tally: heard.tally,
         fed,
         signal,
-        files: read.and(recorded),
+        read,
+        files: heard.files,
     })
 }

@@ -10,7 +10,7 @@ use crate::cli::settings::RunSettings;
 use crate::cli::validate::{check, listing, unreadable};
 use crate::input::{Census, Reader};
 use crate::output::{self, Finished, OpenError, Opened, Paths, Request};
-use crate::words::human::{count, thousands};
+use crate::words::human::{self, count, thousands};
 
 /// Findings shown where a run is refused.
 pub const SHOWN_FINDINGS: usize = 20;
@@ -78,6 +78,7 @@ pub fn open(settings: &RunSettings, census: Option<&Census>) -> Result<Opened> {
         run: &settings.identity,
         allow_changes: settings.allow_changes,
         retry: &settings.retry,
+        disk: output::Disk::default(),
     };
     output::open(&request).map_err(|error| explain(error, &settings.paths).into())
 }
@@ -97,11 +98,23 @@ pub fn explain(error: OpenError, paths: &Paths) -> Refusal {
             count(results, "row")
         ))
         .hint("--resume goes on where it ended; --overwrite starts over"),
-        OpenError::Locked { path } => Refusal::new(format!(
-            "another process is writing this output ({})",
-            path.display()
+        OpenError::Locked { path, holder } => {
+            let process = match holder {
+                Some(number) => format!("process {number}"),
+                None => "another process".to_owned(),
+            };
+            let path = path.display();
+            Refusal::new(format!("{process} is writing this output ({path})"))
+                .hint("wait for it, or choose another output with -o")
+        }
+        OpenError::Gone { path, bytes } => Refusal::new(format!(
+            "{} is gone, though its checkpoint knows of {} of results",
+            path.display(),
+            human::bytes(bytes)
         ))
-        .hint("wait for it, or choose another output with -o"),
+        .hint(
+            "put it back where it was; --allow-changes asks everything again, and pays for it again",
+        ),
         OpenError::Changed { path, differences } => {
             let mut what = format!("this is not the run that {} tells of", path.display());
             for difference in differences {

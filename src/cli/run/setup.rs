@@ -3,8 +3,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use super::closing::cure;
 use super::confirm::confirm;
 use super::endpoint::network;
 use super::feeder::Job;
@@ -14,6 +15,7 @@ use super::purse::{check_budget, open_budget};
 use super::{Before, Parts};
 use crate::cli::args::RunArgs;
 use crate::cli::progress::{Progress, Purse, Style};
+use crate::cli::refusal::Refusal;
 use crate::cli::settings::{RunSettings, Target};
 use crate::cli::{descriptors, terminal};
 use crate::engine::budget::Budget;
@@ -207,9 +209,10 @@ impl Record<'_> {
                 gauges: gauges.clone(),
             },
         );
-        let errors = &settings.paths.errors;
-        let recorder =
-            recorder.with_context(|| format!("failed to write beside {}", errors.display()))?;
+        let recorder = recorder.map_err(|error| {
+            Refusal::new(format!("the output cannot be written: {error}"))
+                .hint(format!("{}, or -o FILE names another output", cure(&error)))
+        })?;
         if let (Some(budget), Some(ceiling)) = (self.budget, recorder.ceiling()) {
             budget.grant(ceiling);
         }

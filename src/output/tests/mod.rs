@@ -1,0 +1,7 @@
+//! What a crash, a power cut, a full disk and a failing one leave of an output.
+
+mod crash;
+mod failing;
+mod history;
+mod names;
+mod scene;
