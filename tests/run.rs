@@ -454,18 +454,6 @@ fn standard_output_is_neither_resumed_nor_shared_with_the_summary() {
 }
 
 #[test]
-fn output_that_cannot_be_written_exits_1() {
-    Run::new()
-        .input(items(3))
-        .simulate()
-        .args(["-o", "-"])
-        .stdout("/dev/full")
-        .expect_code(1)
-        .expect_stderr(["No space left", "hint: "])
-        .run();
-}
-
-#[test]
 fn a_lean_row_lacks_the_response_only() {
     let whole = Run::new().input(items(1)).simulate().run().results();
     let lean = Run::new().input(items(1)).simulate().args(["--lean"]).run();

@@ -220,10 +220,29 @@ impl Recorder {
             since_checkpoint: 0,
             last_checkpoint: Instant::now(),
         };
-        recorder.make_room()?;
-        recorder.begin_sync(Some(Ended::No))?;
-        recorder.finish_sync()?;
-        Ok(recorder)
+        match recorder.begin() {
+            Ok(()) => Ok(recorder),
+            Err(error) => {
+                recorder.leave_no_empty_files();
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        self.make_room()?;
+        self.begin_sync(Some(Ended::No))?;
+        self.finish_sync()
+    }
+
+    /// Removes files that hold nothing, so that a run that was refused is not in the next one's way.
+    fn leave_no_empty_files(&self) {
+        let errors = [&self.sink.errors.journal];
+        for journal in self.sink.results.iter().chain(errors) {
+            if journal.length() == 0 {
+                let _ = journal.disk().remove(journal.path());
+            }
+        }
     }
 
     /// Takes a record in. It is on its way to the file with the next [`append`](Self::append).
@@ -314,10 +333,10 @@ impl Recorder {
             journal.reserve(bytes).map_err(|error| {
                 let path = journal.path().display();
                 let what = format!(
-                    "{path}: no room for {} of answers on their way: {error}",
+                    "no room for {} of answers on their way",
                     human::bytes(bytes)
                 );
-                io::Error::new(error.kind(), what)
+                io::Error::new(error.kind(), format!("{path}: {what}"))
             })?;
         }
         Ok(())
