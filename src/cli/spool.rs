@@ -16,8 +16,20 @@ pub struct Spool {
 }
 
 impl Spool {
+    /// Copies an input that is no regular file; nothing where it can be read again as it is.
+    pub fn of(input: &Path) -> io::Result<Option<Self>> {
+        if input == Path::new("-") {
+            return Self::copy(&mut io::stdin().lock()).map(Some);
+        }
+        let mut source = File::open(input)?;
+        match source.metadata()?.is_file() {
+            true => Ok(None),
+            false => Self::copy(&mut source).map(Some),
+        }
+    }
+
     /// Copies a source to its end.
-    pub fn copy(source: &mut impl Read) -> io::Result<Self> {
+    fn copy(source: &mut impl Read) -> io::Result<Self> {
         let (mut file, name) = NamedTempFile::new()?.into_parts();
         io::copy(source, &mut file)?;
         file.rewind()?;

@@ -1,6 +1,5 @@
 //! `llmbatch validate`: the whole-file check alone.
 
-use std::fs::File;
 use std::path::Path;
 
 use anyhow::Result;
@@ -41,17 +40,8 @@ pub fn validate(args: &ValidateArgs) -> Result<Exit> {
 
 /// Checks a file whole; a stream goes through a file of its own, since it is read twice.
 fn census(input: &Path, defaults: &Defaults, keep: usize) -> Result<Census> {
-    let spool = if input == Path::new("-") {
-        Spool::copy(&mut std::io::stdin().lock())
-    } else {
-        let mut source = File::open(input).map_err(|error| unreadable(input, &error))?;
-        if source.metadata()?.is_file() {
-            return check(input, defaults, keep);
-        }
-        Spool::copy(&mut source)
-    };
-    let spool = spool.map_err(|error| unreadable(input, &error))?;
-    check(spool.path(), defaults, keep)
+    let spool = Spool::of(input).map_err(|error| unreadable(input, &error))?;
+    check(spool.as_ref().map_or(input, Spool::path), defaults, keep)
 }
 
 /// Checks a file whole, or says why it cannot be read.

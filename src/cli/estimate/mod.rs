@@ -87,19 +87,12 @@ pub fn estimate(mut args: EstimateArgs) -> Result<Exit> {
 /// Copies what can be read only once into a file of its own, since it is read twice.
 fn spool(args: &EstimateArgs) -> Result<Option<Spool>> {
     let input = &args.run.input;
-    let is_stdin = run::is_stdin(input);
-    if !is_stdin && input.is_file() {
-        return Ok(None);
-    }
-    if args.pilot.is_some() {
+    // A copy is made for nothing where the pilot cannot be.
+    if args.pilot.is_some() && !input.is_file() {
         let refusal = Refusal::new("--pilot needs a file: its items are chosen all over the input");
         return Err(refusal.hint("write the input to a file first").into());
     }
-    let spool = match is_stdin {
-        true => Spool::copy(&mut io::stdin().lock()),
-        false => std::fs::File::open(input).and_then(|mut source| Spool::copy(&mut source)),
-    };
-    Ok(Some(spool.map_err(|error| unreadable(input, &error))?))
+    Ok(Spool::of(input).map_err(|error| unreadable(input, &error))?)
 }
 
 /// Runs the pilot, and says which items it was.

@@ -113,7 +113,7 @@ impl Ready {
         let chosen = portion.choose(&settings, census.as_ref(), &finished)?;
         let (total, before) = extent(&settings, census.as_ref(), &finished, &chosen);
         let gauges = Arc::new(Gauges::default());
-        let recorder = Record {
+        let recorder = Recording {
             settings: &settings,
             census: census.as_ref(),
             finished: &finished,
@@ -181,7 +181,7 @@ fn extent(
 }
 
 /// What the recorder is told.
-struct Record<'a> {
+struct Recording<'a> {
     settings: &'a RunSettings,
     census: Option<&'a Census>,
     finished: &'a Finished,
@@ -189,7 +189,7 @@ struct Record<'a> {
     budget: Option<&'a Budget>,
 }
 
-impl Record<'_> {
+impl Recording<'_> {
     /// Starts the recorder, which writes down what may be spent, and lets the budget know.
     fn start(self, sink: Sink, gauges: &Arc<Gauges>) -> Result<Recorder> {
         let settings = self.settings;
