@@ -64,20 +64,11 @@ impl Disk {
     }
 
     /// Makes a file that nobody else may read, where there must be none.
-    fn create_private(&self, path: &Path) -> io::Result<DiskFile> {
+    pub fn create_private(&self, path: &Path) -> io::Result<DiskFile> {
         self.tell(Change::Create(path))?;
         let mut options = OpenOptions::new();
         options.read(true).append(true).create_new(true).mode(0o600);
         self.file(path, &options)
-    }
-
-    /// Makes a file where there must be none.
-    pub fn create_new(&self, path: &Path) -> io::Result<DiskFile> {
-        self.tell(Change::Create(path))?;
-        self.file(
-            path,
-            OpenOptions::new().read(true).append(true).create_new(true),
-        )
     }
 
     fn file(&self, path: &Path, options: &OpenOptions) -> io::Result<DiskFile> {

@@ -5,6 +5,7 @@
 //! most the last group, and the checkpoint never claims more than the results file holds.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -163,16 +164,13 @@ fn append(journal: &mut Journal, buffer: &mut Vec<u8>) -> io::Result<()> {
         .append(std::mem::take(buffer))
         .map_err(|(error, lines)| {
             *buffer = lines;
-            of_file(journal, error)
+            of_file(journal.path(), &error)
         })
 }
 
 /// Names the file in an error.
-fn of_file(journal: &Journal, error: io::Error) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        format!("{}: {error}", journal.path().display()),
-    )
+fn of_file(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Why an output does not hold what it should, and where the rest is.
@@ -414,7 +412,8 @@ impl Recorder {
         let disk = errors.journal.disk().clone();
         self.syncer.begin(Box::new(move || {
             for file in results_file.iter().chain(&errors_file) {
-                file.sync().map_err(SyncError::Rows)?;
+                let synced = file.sync().map_err(|error| of_file(file.path(), &error));
+                synced.map_err(SyncError::Rows)?;
             }
             let (Some(mut state), Some(path)) = (state, results_path) else {
                 return Ok(());
@@ -423,7 +422,7 @@ impl Recorder {
                 state.results_tail = hash;
                 state.save(&disk, &checkpoint_path)
             });
-            saved.map_err(SyncError::Checkpoint)
+            saved.map_err(|error| SyncError::Checkpoint(of_file(&checkpoint_path, &error)))
         }))
     }
 

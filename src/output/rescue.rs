@@ -62,7 +62,7 @@ pub fn save(paths: &Paths, disk: &Disk, lines: &Lines<'_>) -> Rescue {
 /// Writes the lines under the first name that is free.
 fn save_as(name: &dyn Fn(u32) -> PathBuf, disk: &Disk, lines: &Lines<'_>) -> io::Result<PathBuf> {
     for path in (1..).map(name) {
-        let file = match disk.create_new(&path) {
+        let file = match disk.create_private(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
             file => file?,
         };

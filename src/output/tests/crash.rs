@@ -1,9 +1,8 @@
 //! A crash at every storage call of a run of 200 items, and of taking it up again.
 //!
-//! Negative controls: each of these turns a test here red. In `Recorder::begin_sync`, saving the
-//! checkpoint before the rows are synced; in `Journal::open`, no mending of the end; in
-//! `DiskFile::sync`, doing nothing; in `Disk::replace`, no sync of the new content; in `rescue`,
-//! removing the file before what it held is synced.
+//! Negative controls, each of which turns a test here red: in `Recorder::begin_sync`, no sync of
+//! the rows; in `Journal::open`, no mending of the end; in `Disk::replace`, no sync of the new
+//! content; in `rescue::take_in_file`, no sync before the file goes away.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
