@@ -36,7 +36,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// What is not durable is in memory too; beyond this, the disk is waited for.
 const MOST_UNSYNCED: u64 = 16 << 20;
 /// The room that an answer is thought to need as long as none was larger.
-const USUAL_ROW: u64 = 4 << 10;
+const USUAL_ROW: u64 = 2 << 10;
 /// A snapshot holds a bit for every item, so a fast run does not take one at every turn.
 const CHECKPOINT_GAP: Duration = Duration::from_secs(1);
 
@@ -212,7 +212,7 @@ impl Recorder {
             settings,
             results_buffer: Vec::new(),
             errors_buffer: Vec::new(),
-            largest_row: USUAL_ROW / 2,
+            largest_row: USUAL_ROW,
             syncer: Syncer::start()?,
             group_since: None,
             since_checkpoint: 0,
