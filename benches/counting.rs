@@ -10,12 +10,15 @@
 //! law), with names, numbers and marks. `cargo bench --bench counting -- FILE` takes the texts of
 //! a JSONL file's `text` or `prompt` fields instead.
 
+mod measure;
+
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
 use llmbatch::tokenizer::Encoding;
+use measure::measure;
 
 /// The program under test, built with the benchmark's own profile.
 const LLMBATCH: &str = env!("CARGO_BIN_EXE_llmbatch");
@@ -150,33 +153,14 @@ fn estimate_file() {
         let mut command = Command::new(LLMBATCH);
         command.arg("estimate").arg(&path);
         command.args(["-q", "--compare", models]);
-        let (wall, peak) = measure(command);
-        let rate = megabytes(written) / wall.as_secs_f64();
-        let seconds = wall.as_secs_f64();
+        let figures = measure(command);
+        let seconds = figures.wall.as_secs_f64();
+        let rate = megabytes(written) / seconds;
         println!(
             "{name:<34}{rate:>10.1}{seconds:>12.2}{:>10} MiB",
-            peak >> 20
+            figures.peak_bytes >> 20
         );
     }
-}
-
-/// Runs a command to its end: its time and its peak memory in bytes.
-#[expect(
-    clippy::zombie_processes,
-    reason = "wait4 reaps the child, and says what it used"
-)]
-fn measure(mut command: Command) -> (Duration, u64) {
-    let started = Instant::now();
-    let child = command
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    let mut status = 0;
-    // SAFETY: an all-zero `rusage` is valid, and both pointers outlive the call.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    let pid = unsafe { libc::wait4(child.id() as i32, &mut status, 0, &mut usage) };
-    assert_eq!((pid, status), (child.id() as i32, 0), "{command:?} failed");
-    (started.elapsed(), usage.ru_maxrss as u64 * 1024)
 }
 
 /// A megabyte each of what splits into nothing, or into very much.

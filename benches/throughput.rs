@@ -8,10 +8,14 @@
 //!
 //! Figures are those of the whole child process, as the operating system accounts for it.
 
+mod measure;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use measure::{Figures, measure};
 
 /// The program under test, built with the benchmark's own profile.
 const LLMBATCH: &str = env!("CARGO_BIN_EXE_llmbatch");
@@ -94,12 +98,6 @@ fn main() {
     );
 }
 
-struct Figures {
-    wall: Duration,
-    cpu: Duration,
-    peak_bytes: u64,
-}
-
 fn row(name: &str, items: usize, in_flight: usize, figures: &Figures) {
     let rate = items as f64 / figures.wall.as_secs_f64();
     let ideal = in_flight as f64 / LATENCY.as_secs_f64();
@@ -109,31 +107,6 @@ fn row(name: &str, items: usize, in_flight: usize, figures: &Figures) {
         figures.cpu.as_secs_f64() * 1e6 / items as f64,
         figures.peak_bytes >> 20,
     );
-}
-
-/// Runs a command to its end and asks the system what it used.
-#[expect(
-    clippy::zombie_processes,
-    reason = "wait4 reaps the child, and says what it used"
-)]
-fn measure(mut command: Command) -> Figures {
-    let started = Instant::now();
-    let child = command
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    let mut status = 0;
-    // SAFETY: an all-zero `rusage` is valid, and both pointers outlive the call.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    let pid = unsafe { libc::wait4(child.id() as i32, &mut status, 0, &mut usage) };
-    let wall = started.elapsed();
-    assert_eq!((pid, status), (child.id() as i32, 0), "{command:?} failed");
-    let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
-    Figures {
-        wall,
-        cpu: time(usage.ru_utime) + time(usage.ru_stime),
-        peak_bytes: usage.ru_maxrss as u64 * 1024,
-    }
 }
 
 struct Simulator(Child);
