@@ -3,6 +3,7 @@
 mod answers;
 mod limits;
 mod refusals;
+mod usage;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
