@@ -7,6 +7,7 @@
 mod bounds;
 mod identity;
 mod lines;
+mod parameters;
 mod shape;
 mod template;
 

@@ -12,64 +12,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::bounds::bounds;
+use super::parameters::is_sent;
 use super::template::Template;
 use crate::words::fields::{Fields, ObjectWriter, quoted};
 use crate::words::tariff::Bounds;
 
 /// The longest id, in bytes.
 pub const MAX_ID: usize = 512;
-
-/// Fields that are sent: the chat completions API's own, and those that servers of open models
-/// add. Anything else is sent only if `--param` names it.
-const CHAT_PARAMETERS: &[&str] = &[
-    "audio",
-    "cache_prompt",
-    "chat_template_kwargs",
-    "frequency_penalty",
-    "function_call",
-    "functions",
-    "guided_choice",
-    "guided_grammar",
-    "guided_json",
-    "guided_regex",
-    "logit_bias",
-    "logprobs",
-    "max_completion_tokens",
-    "max_tokens",
-    "min_p",
-    "min_tokens",
-    "modalities",
-    "model",
-    "n",
-    "parallel_tool_calls",
-    "prediction",
-    "presence_penalty",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-    "random_seed",
-    "reasoning_effort",
-    "repetition_penalty",
-    "response_format",
-    "safe_prompt",
-    "safety_identifier",
-    "seed",
-    "service_tier",
-    "stop",
-    "store",
-    "stream",
-    "stream_options",
-    "structured_outputs",
-    "temperature",
-    "tool_choice",
-    "tools",
-    "top_k",
-    "top_logprobs",
-    "top_p",
-    "user",
-    "verbosity",
-    "web_search_options",
-];
 
 /// What the run's flags fill into lines that do not say it themselves.
 #[derive(Default)]
@@ -183,10 +132,6 @@ fn is_object(raw: &RawValue) -> bool {
     raw.get().starts_with('{')
 }
 
-fn is_parameter(key: &str, defaults: &Defaults) -> bool {
-    CHAT_PARAMETERS.binary_search(&key).is_ok() || defaults.params.iter().any(|(k, _)| k == key)
-}
-
 fn string(raw: &RawValue, name: &str) -> Result<String, Problem> {
     serde_json::from_str(raw.get())
         .map_err(|_| Problem::Other(format!("{name} is not a string that can be read")))
@@ -297,7 +242,7 @@ fn split<'a>(fields: Fields<'a>, defaults: &Defaults, used: &[&str]) -> Result<P
         if key == "id" || key == "system" || used.contains(&key.as_ref()) {
             continue;
         }
-        if key == "messages" || is_parameter(&key, defaults) {
+        if key == "messages" || is_sent(&key, &defaults.params) {
             parts.request.push((key, Cow::Borrowed(value.get())));
         } else {
             if stored && key == "metadata" {

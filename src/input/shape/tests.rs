@@ -27,11 +27,6 @@ fn metadata_text(shaped: &Shaped) -> Option<&str> {
 }
 
 #[test]
-fn the_list_of_parameters_is_sorted_for_its_search() {
-    assert!(CHAT_PARAMETERS.is_sorted());
-}
-
-#[test]
 fn a_prompt_line_becomes_messages() {
     let line = shaped(
         r#"{"id":"t-1","prompt":"hi \"x\"","system":"terse","max_tokens":5,"n":2,"customer":42}"#,
