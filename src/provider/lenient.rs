@@ -179,7 +179,7 @@ fn without_half_pairs(json: &str) -> String {
     out
 }
 
-/// Reads the UTF-16 unit of a `\uXXXX` escape at the front of `text`.
+/// Reads the UTF-16 unit that an escape with four hex digits at the front of `text` stands for.
 fn unit(text: &str) -> Option<u16> {
     u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }
