@@ -342,7 +342,7 @@ pub struct ModelsArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "SPEC is a comma-separated list, for instance latency=50ms,rpm=600,429=0.02,stall=0.01.\nKeys: seed, latency, latency-p99, rpm, tpm, max-in-flight, output-tokens, output-spread (standard\ndeviation of the length's logarithm; default 0.5), max-output (longest answer in tokens; default\n16384), reasoning (hidden tokens of each choice), cached (rate of half cached prompts).\nPrices in USD per 1M tokens: price-in and price-out, price-cached; price.MODEL.in, price.MODEL.out\nand price.MODEL.cached for one model.\nFaults, each with a rate from 0 to 1: 429, 500, 503, reset, stall, truncated, html, bad-json,\nempty-choices, content-filter, no-usage. GET /sim/stats counts what happened and what it cost."
+    after_help = "SPEC is a comma-separated list, for instance latency=50ms,rpm=600,429=0.02,stall=0.01.\nKeys: seed, latency, latency-p99, rpm, tpm, max-in-flight, output-tokens, output-spread (standard\ndeviation of the length's logarithm; default 0.5), max-output (longest answer in tokens; default\n16384), reasoning (hidden tokens of each choice), cached (rate of half cached prompts).\nPrices in USD per 1M tokens: price-in and price-out, price-cached; price.MODEL.in, price.MODEL.out\nand price.MODEL.cached for one model.\nFaults, each with a rate from 0 to 1: 429, 500, 503, reset, stall, truncated, html, bad-json,\nempty-choices, content-filter, no-usage. GET /sim/stats counts what happened and what it cost;\nwith ledger=on, GET /sim/ledger lists every charge."
 )]
 pub struct SimulateArgs {
     /// Port on 127.0.0.1; 0 takes a free one

@@ -39,7 +39,7 @@ pub fn echo_tag(user_text: &str) -> String {
     tag(echo_hash(user_text))
 }
 
-fn tag(echo: u64) -> String {
+pub(super) fn tag(echo: u64) -> String {
     format!("sim:{echo:016x}")
 }
 

@@ -16,6 +16,7 @@ use super::answer::{Draft, Form, Length};
 use super::chance;
 use super::connection::ResetSwitch;
 use super::faults::Fault;
+use super::ledger::Ledger;
 use super::limits::{Limits, Standing, Throttle, Unit};
 use super::price::PicoDollars;
 use super::question::Question;
@@ -46,6 +47,7 @@ pub(super) struct Endpoint {
     limits: Limits,
     tries: Tries,
     stats: Arc<Stats>,
+    ledger: Option<Ledger>,
     serial: AtomicU64,
 }
 
@@ -80,6 +82,7 @@ impl Endpoint {
             limits: Limits::new(settings.rpm, settings.tpm, settings.burst, Instant::now()),
             tries: Tries::default(),
             stats: Arc::default(),
+            ledger: settings.ledger.then(Ledger::new),
             serial: AtomicU64::new(0),
             settings,
         }
@@ -112,13 +115,16 @@ impl Endpoint {
         let allowed = match path {
             "/v1/chat/completions" | "/chat/completions" => Method::POST,
             "/v1/models" | "/models" | "/sim/stats" => Method::GET,
+            "/sim/ledger" if self.ledger.is_some() => Method::GET,
             _ => return Ok(Refusal::unknown_url(request.method(), path).into_response()),
         };
         if request.method() != allowed {
             return Ok(wrong_method(request.method(), path, &allowed));
         }
-        if path == "/sim/stats" {
-            return Ok(self.show_stats());
+        match (path, &self.ledger) {
+            ("/sim/stats", _) => return Ok(self.show_stats()),
+            ("/sim/ledger", Some(ledger)) => return Ok(reply::lines(ledger.lines())),
+            _ => {}
         }
         if !self.lets_in(request.headers()) {
             self.stats.unauthorized();
@@ -240,7 +246,7 @@ impl Endpoint {
             _ => {}
         }
         // An answer is made, and charged, even if no one waits for it to the end.
-        let outcome = self.decide(question, &fate);
+        let outcome = self.decide(question, serial, &fate);
         if !fate.latency.is_zero() {
             tokio::time::sleep(fate.latency.saturating_sub(TIMER_LAG)).await;
         }
@@ -256,7 +262,7 @@ impl Endpoint {
             Some(Fault::Stall) => std::future::pending().await,
             fault => {
                 let body = draft.write(question, serial, unix_seconds());
-                Ok(self.deliver(body, cost, fault))
+                Ok(self.deliver(body, serial, cost, fault))
             }
         }
     }
@@ -287,7 +293,7 @@ impl Endpoint {
     }
 
     /// Decides what a request gets in the end, and charges the answer if it is one.
-    fn decide(&self, question: &Question, fate: &Fate) -> Outcome {
+    fn decide(&self, question: &Question, serial: u64, fate: &Fate) -> Outcome {
         let form = match fate.fault {
             Some(Fault::ServerError) => {
                 return Outcome::Refused(Refusal::server_error().into_response());
@@ -309,6 +315,9 @@ impl Endpoint {
         }
         let cost = self.settings.prices.cost(&question.model, draft.usage());
         self.stats.charged(draft.usage(), cost);
+        if let Some(ledger) = &self.ledger {
+            ledger.charge(serial, question.echo);
+        }
         Outcome::Charged(draft, cost)
     }
 
@@ -316,20 +325,31 @@ impl Endpoint {
     fn deliver(
         &self,
         mut body: Vec<u8>,
+        serial: u64,
         cost: PicoDollars,
         fault: Option<Fault>,
     ) -> Response<Payload> {
-        if fault == Some(Fault::Truncated) {
-            return reply::cut_json(body);
-        }
-        self.stats.delivered(cost);
         match fault {
-            Some(Fault::Html) => return reply::page(StatusCode::OK),
+            Some(Fault::Truncated) => {
+                self.enter_answer(serial, &body, false);
+                return reply::cut_json(body);
+            }
             Some(Fault::BadJson) => body.truncate(body.len() / 2),
             None | Some(Fault::NoUsage) => self.stats.answered(),
             _ => {}
         }
+        self.stats.delivered(cost);
+        if fault == Some(Fault::Html) {
+            return reply::page(StatusCode::OK);
+        }
+        self.enter_answer(serial, &body, true);
         reply::json(StatusCode::OK, body)
+    }
+
+    fn enter_answer(&self, serial: u64, body: &[u8], whole: bool) {
+        if let Some(ledger) = &self.ledger {
+            ledger.answer(serial, body, whole);
+        }
     }
 
     /// Adds the headers that every response carries.

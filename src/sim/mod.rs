@@ -11,6 +11,7 @@ mod chance;
 mod connection;
 mod endpoint;
 mod faults;
+mod ledger;
 mod limits;
 mod price;
 mod question;

@@ -10,6 +10,7 @@ use http::{HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=UTF-8");
 
 /// What a proxy shows in place of the endpoint.
@@ -24,6 +25,11 @@ pub(super) fn page(status: StatusCode) -> Response<Payload> {
 /// A JSON response.
 pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Payload> {
     respond(status, JSON, Payload::whole(body))
+}
+
+/// A response of one JSON object a line.
+pub(super) fn lines(body: impl Into<Bytes>) -> Response<Payload> {
+    respond(StatusCode::OK, LINES, Payload::whole(body))
 }
 
 /// A response whose JSON does not arrive before the connection ends.

@@ -23,7 +23,7 @@ const MAX_SPREAD: f64 = 5.0;
 /// The keys of a spec that are not fault names.
 const KEYS: &str = "seed, latency, latency-p99, rpm, tpm, max-in-flight, output-tokens, \
     output-spread, max-output, reasoning, price-in, price-out, price-cached, price.MODEL.in, \
-    price.MODEL.out, price.MODEL.cached, cached";
+    price.MODEL.out, price.MODEL.cached, cached, ledger";
 
 /// Everything that shapes the simulator's behavior.
 #[derive(Clone, PartialEq)]
@@ -56,6 +56,8 @@ pub struct SimSettings {
     /// What answers cost; without prices they are free.
     pub prices: Prices,
     pub faults: Faults,
+    /// Keeps every charge, about 150 bytes each, for `GET /sim/ledger`.
+    pub ledger: bool,
     /// The only bearer key that is let in; without it every caller is.
     pub api_key: Option<String>,
     /// The models on offer; an empty list takes any name.
@@ -80,6 +82,7 @@ impl Default for SimSettings {
             cached: 0.0,
             prices: Prices::default(),
             faults: Faults::default(),
+            ledger: false,
             api_key: None,
             models: Vec::new(),
         }
@@ -104,6 +107,7 @@ impl fmt::Debug for SimSettings {
             .field("cached", &self.cached)
             .field("prices", &self.prices)
             .field("faults", &self.faults)
+            .field("ledger", &self.ledger)
             .field("api_key", &self.api_key.as_ref().map(|_| "(redacted)"))
             .field("models", &self.models)
             .finish()
@@ -145,6 +149,7 @@ impl FromStr for SimSettings {
                 "max-output" => settings.max_output = number(key, value, 1, MAX_LIMIT)?,
                 "reasoning" => settings.reasoning = number(key, value, 0, MAX_LIMIT)?,
                 "cached" => settings.cached = rate(key, value)?,
+                "ledger" => settings.ledger = switch(key, value)?,
                 _ if key.starts_with("price") => prices.push((key, value)),
                 _ => settings.faults.absorb(fault(key)?, value)?,
             }
@@ -197,6 +202,16 @@ where
                 "`{key}={value}`: `{value}` is not a whole number from {least} to {most}"
             ))
         })
+}
+
+fn switch(key: &str, value: &str) -> Result<bool, SpecError> {
+    match value {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(SpecError(format!(
+            "`{key}={value}`: `{value}` is neither `on` nor `off`"
+        ))),
+    }
 }
 
 fn spread(key: &str, value: &str) -> Result<f64, SpecError> {

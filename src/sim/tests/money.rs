@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Bench, Fault, Reply, always, body, prompt, until};
-use crate::sim::{Counts, PicoDollars, Price, Prices, SimSettings};
+use crate::sim::{Counts, PicoDollars, Price, Prices, SimSettings, echo_tag};
 
 const CHAT: &str = "POST /v1/chat/completions";
 
@@ -277,4 +277,46 @@ async fn same_seed_finds_the_same_prompts_cached() {
     assert!((8..32).contains(&hits), "{hits}");
     assert_eq!(runs[0], runs[1]);
     assert_ne!(runs[0], runs[2]);
+}
+
+// Turned red by: entering the answer's bytes before the fault has cut them.
+#[tokio::test]
+async fn the_ledger_has_a_line_for_each_charge_with_what_was_sent() {
+    let hash = |bytes: &[u8]| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(bytes));
+    for (fault, is_sent, is_whole) in [
+        (None, true, true),
+        (Some(Fault::BadJson), true, true),
+        (Some(Fault::Truncated), true, false),
+        (Some(Fault::Reset), false, false),
+    ] {
+        let faults = fault.map_or_else(prompt, always);
+        let bench = Bench::start(SimSettings {
+            ledger: true,
+            ..faults
+        })
+        .await;
+        let sent = bench.exchange(CHAT, "", &body("q")).await;
+        let line = bench.get("/sim/ledger").await.json();
+        assert_eq!(line["question"], echo_tag("q"), "{fault:?}");
+        assert_eq!(line["answer"].is_string(), is_sent, "{fault:?}");
+        assert_eq!(line["whole"], is_whole, "{fault:?}");
+        if is_whole {
+            assert_eq!(line["answer"], hash(&sent.unwrap().body), "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_charged_is_not_in_the_ledger() {
+    let bench = Bench::start(SimSettings {
+        ledger: true,
+        ..always(Fault::ServerError)
+    })
+    .await;
+    bench.ask("q").await;
+    assert_eq!(bench.get("/sim/ledger").await.body, b"");
+    assert_eq!(
+        Bench::start(prompt()).await.get("/sim/ledger").await.status,
+        404
+    );
 }
