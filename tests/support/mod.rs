@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub mod evidence;
 pub mod script;
 pub mod server;
 
@@ -100,6 +101,11 @@ impl Folder {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
 
+    /// Returns a file's bytes; none where there is no file.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap_or_default()
+    }
+
     /// Returns a file's whole lines; none where there is no file yet.
     pub fn lines(&self, name: &str) -> usize {
         let bytes = std::fs::read(self.path(name)).unwrap_or_default();
@@ -115,6 +121,15 @@ impl Folder {
     /// Returns the names of all files, sorted.
     pub fn names(&self) -> Vec<String> {
         self.content().into_keys().collect()
+    }
+
+    /// Copies it with all its files.
+    pub fn copy(&self) -> Arc<Folder> {
+        let copy = Folder::new();
+        for (name, bytes) in self.content() {
+            copy.write(&name, bytes);
+        }
+        copy
     }
 
     /// Returns every file with its bytes.
@@ -376,10 +391,20 @@ impl Running {
         assert!(sent.unwrap().success());
     }
 
-    /// Ends it without any warning.
-    pub fn kill(mut self) {
+    /// Ends it without any warning, and returns what it had said.
+    pub fn kill(mut self) -> Said {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.said()
+    }
+
+    /// Waits for its end, whatever the exit code, and returns what it said.
+    pub fn said(mut self) -> Said {
+        let status = self.wait();
+        Said {
+            code: status.code(),
+            stdout: self.stdout.whole(),
+            stderr: self.stderr.whole(),
+        }
     }
 
     /// Waits for the end and checks what was expected.
@@ -424,6 +449,13 @@ impl Running {
             std::thread::park_timeout(Duration::from_millis(1));
         }
     }
+}
+
+/// The streams of a process that is gone, and its exit code if no signal killed it.
+pub struct Said {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 fn is_as_expected(stderr: &str, parts: &[String]) -> bool {

@@ -62,15 +62,24 @@ impl Server {
 
     /// Returns all counters.
     pub fn stats(&self) -> Value {
+        serde_json::from_str(&self.get("/sim/stats")).unwrap()
+    }
+
+    /// Returns every charge so far; the spec must hold `ledger=on`.
+    pub fn ledger(&self) -> Vec<Value> {
+        super::parse_rows(&self.get("/sim/ledger"))
+    }
+
+    fn get(&self, path: &str) -> String {
         let address = self.base_url.trim_start_matches("http://");
         let address = address.trim_end_matches("/v1");
         let mut stream = TcpStream::connect(address).unwrap();
-        let request = "GET /sim/stats HTTP/1.1\r\nhost: sim\r\nconnection: close\r\n\r\n";
+        let request = format!("GET {path} HTTP/1.1\r\nhost: sim\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).unwrap();
         let (_, body) = response.split_once("\r\n\r\n").unwrap();
-        serde_json::from_str(body).unwrap()
+        body.to_owned()
     }
 }
 
