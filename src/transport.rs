@@ -2,27 +2,26 @@
 //!
 //! Promises: no redirect is followed, since that would carry the prompt and the key elsewhere;
 //! the library retries nothing, so that every request is counted; a body has a size limit; no
-//! error text holds a URL; the key never comes back in a body. It knows no items and no meaning.
+//! error text holds a URL; no secret comes back in a body or a header. It knows no items and no
+//! meaning.
+
+mod secret;
 
 use std::error::Error;
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use memchr::memmem;
 
 use crate::words::wire::{Exchange, Reply, Request, TransportError, TransportErrorKind};
+
+pub use secret::Secret;
 
 /// The largest response body, after decompression.
 const MAX_BODY: usize = 32 << 20;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Shorter than the idle time of common load balancers, which close without a word.
 const IDLE_TIME: Duration = Duration::from_secs(50);
-/// Keys of this length do not occur in texts by chance.
-const LONG_KEY: usize = 16;
-/// Shorter ones are placeholders for servers that want none.
-const SHORT_KEY: usize = 8;
-const REDACTED: &str = "[redacted]";
 
 /// One send, one answer or one error: no meaning, no retries.
 pub trait Transport: Send + Sync + 'static {
@@ -32,8 +31,8 @@ pub trait Transport: Send + Sync + 'static {
 /// What a pool needs to know of its endpoint.
 #[derive(Debug, Default)]
 pub struct HttpSettings {
-    /// The key, to be struck from whatever a server echoes.
-    pub secret: Option<Bytes>,
+    /// What is to be struck from whatever a server echoes.
+    pub secrets: Vec<Secret>,
     /// Leave the environment's proxies out, as for servers on this machine.
     pub direct: bool,
     /// The endpoint speaks HTTP without TLS.
@@ -47,15 +46,15 @@ pub struct HttpSettings {
 /// them at the server's stream limit.
 pub struct Http {
     client: reqwest::Client,
-    /// What must not come back in a body.
-    secret: Option<Bytes>,
+    /// What must not come back.
+    secrets: Vec<Secret>,
 }
 
 impl Http {
     /// Makes the pool.
     pub fn new(settings: HttpSettings) -> Result<Self, TransportError> {
         let HttpSettings {
-            secret,
+            secrets,
             direct,
             plain,
             attempt_time,
@@ -76,10 +75,7 @@ impl Http {
             builder = builder.tls_certs_only([]);
         }
         let client = builder.build().map_err(explain)?;
-        Ok(Http {
-            client,
-            secret: secret.filter(|secret| !secret.is_empty()),
-        })
+        Ok(Http { client, secrets })
     }
 
     async fn exchange(&self, request: Request) -> Exchange {
@@ -92,10 +88,7 @@ impl Http {
         let mut headers = std::mem::take(response.headers_mut());
         self.strike_from(&mut headers);
         let body = read_body(&mut response).await?;
-        let body = match self.may_be_struck(status) {
-            true => self.redact(body),
-            false => body,
-        };
+        let body = self.redact(status, body);
         Ok(Reply {
             status,
             headers,
@@ -104,51 +97,24 @@ impl Http {
         })
     }
 
-    /// Tells whether the key is to be looked for in a body. In an answer, a short key would be
-    /// found in innocent words; there it is no secret worth a paid answer.
-    fn may_be_struck(&self, status: http::StatusCode) -> bool {
-        let length = self.secret.as_ref().map_or(0, Bytes::len);
-        length
-            >= if status.is_success() {
-                LONG_KEY
-            } else {
-                SHORT_KEY
-            }
-    }
-
-    /// Empties every header that repeats the key.
+    /// Empties every header that repeats a secret.
     fn strike_from(&self, headers: &mut http::HeaderMap) {
-        let Some(secret) = self
-            .secret
-            .as_ref()
-            .filter(|secret| secret.len() >= SHORT_KEY)
-        else {
-            return;
+        let repeats = |value: &http::HeaderValue| {
+            let mut secrets = self.secrets.iter();
+            secrets.any(|secret| secret.stands_in(value.as_bytes()))
         };
-        for value in headers.values_mut() {
-            if memmem::find(value.as_bytes(), secret).is_some() {
-                *value = http::HeaderValue::from_static(REDACTED);
-            }
+        for value in headers.values_mut().filter(|value| repeats(value)) {
+            *value = http::HeaderValue::from_static(secret::REDACTED);
         }
     }
 
-    fn redact(&self, body: Bytes) -> Bytes {
-        let Some(secret) = &self.secret else {
-            return body;
-        };
-        let finder = memmem::Finder::new(secret);
-        let mut clean = BytesMut::new();
-        let mut rest = &body[..];
-        while let Some(at) = finder.find(rest) {
-            clean.extend_from_slice(&rest[..at]);
-            clean.extend_from_slice(REDACTED.as_bytes());
-            rest = &rest[at + secret.len()..];
-        }
-        if clean.is_empty() {
-            return body;
-        }
-        clean.extend_from_slice(rest);
-        clean.freeze()
+    /// Strikes the secrets from a body. In an answer, a short one would be found in innocent words;
+    /// there it is no secret worth a paid answer.
+    fn redact(&self, status: http::StatusCode, body: Bytes) -> Bytes {
+        let secrets = self.secrets.iter();
+        secrets
+            .filter(|secret| !status.is_success() || secret.is_unmistakable())
+            .fold(body, |body, secret| secret.strike(body))
     }
 }
 
@@ -228,19 +194,19 @@ fn root_cause(error: &reqwest::Error) -> String {
 mod tests {
     use super::*;
 
+    // Turned red by: looking for short keys in answers, or for none in errors.
     #[test]
-    fn an_echoed_key_is_struck_from_the_body() {
-        let secret = Some(Bytes::from_static(b"sk-secret"));
+    fn a_short_key_is_struck_from_errors_only() {
         let http = Http::new(HttpSettings {
-            secret,
+            secrets: Secret::new("sk-short").into_iter().collect(),
             plain: true,
             direct: true,
             attempt_time: Duration::from_secs(60),
         })
         .unwrap();
-        let body = Bytes::from_static(b"Incorrect key sk-secret: sk-secret!");
-        assert_eq!(http.redact(body), "Incorrect key [redacted]: [redacted]!");
-        let body = Bytes::from_static(b"fine");
-        assert_eq!(http.redact(body), "fine");
+        let body = Bytes::from_static(b"Incorrect key sk-short!");
+        let struck = http.redact(http::StatusCode::UNAUTHORIZED, body.clone());
+        assert_eq!(struck, "Incorrect key [redacted]!");
+        assert_eq!(http.redact(http::StatusCode::OK, body.clone()), body);
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
 use tokio::runtime::Runtime;
 
 use crate::cli::refusal::Refusal;
@@ -12,16 +11,17 @@ use crate::provider::Provider;
 use crate::provider::openai::OpenAi;
 use crate::provider::preset::Preset;
 use crate::sim::Simulator;
-use crate::transport::{Http, HttpSettings};
+use crate::transport::{Http, HttpSettings, Secret};
 
 /// Sets the network up, before any file is touched.
 pub fn network(settings: &RunSettings) -> Result<Http> {
     let attempt_time = settings.engine.timeout;
     let settings = match &settings.target {
         Target::Endpoint { base_url, key, .. } => HttpSettings {
-            secret: key
-                .as_ref()
-                .map(|key| Bytes::copy_from_slice(key.reveal().as_bytes())),
+            secrets: key
+                .iter()
+                .filter_map(|key| Secret::new(key.reveal()))
+                .collect(),
             direct: is_loopback(base_url),
             plain: !base_url
                 .trim_start()
@@ -32,7 +32,7 @@ pub fn network(settings: &RunSettings) -> Result<Http> {
         Target::Simulator(_) => HttpSettings {
             direct: true,
             plain: true,
-            secret: None,
+            secrets: Vec::new(),
             attempt_time,
         },
     };
