@@ -99,8 +99,14 @@ pub struct RunArgs {
         help_heading = "Endpoint"
     )]
     pub api_key_file: Option<PathBuf>,
+    /// Command that prints the key; run by `sh -c`
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["api_key_env", "api_key_file"], help_heading = "Endpoint")]
+    pub api_key_command: Option<String>,
+    /// Send the key over http:// to other machines too, where everyone on the way can read it
+    #[arg(long, help_heading = "Endpoint")]
+    pub allow_http: bool,
     /// Ask a simulator inside this process instead, e.g. --simulate=latency=50ms,429=0.05
-    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["provider", "base_url", "api_key_env", "api_key_file"], help_heading = "Endpoint")]
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["provider", "base_url", "api_key_env", "api_key_file", "api_key_command"], help_heading = "Endpoint")]
     pub simulate: Option<String>,
 
     /// Requests in flight at a time [default: 64, fewer for small local servers]

@@ -1,5 +1,7 @@
 //! What was typed becomes what is meant: flags > environment > defaults, checked before any work.
 
+mod address;
+mod key;
 mod target;
 
 use std::num::NonZeroU32;
@@ -21,7 +23,7 @@ use crate::words::fields::quoted;
 use crate::words::money::Usd;
 use crate::words::record::ErrorStatus;
 
-pub use target::{Target, environment, is_loopback, preset};
+pub use target::{Target, environment, preset};
 
 /// The model that the simulator is asked for where nothing names one.
 pub const SIMULATED_MODEL: &str = "simulated";

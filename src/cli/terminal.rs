@@ -1,18 +1,46 @@
 //! The one way to standard error and standard output for human text.
 //!
-//! A closed or full stream is not worth a panic, and text from servers and files must not steer
-//! the terminal.
+//! A closed or full stream is not worth a panic, text from servers and files must not steer the
+//! terminal, and no secret of the run is shown.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
+use std::sync::{PoisonError, RwLock};
+
+use bytes::Bytes;
 
 use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 
+use crate::transport::Secret;
 use crate::words::human::printable;
+
+/// What is never shown. One program has one set of them: an error text can come from anywhere.
+static CONCEALED: RwLock<Vec<Secret>> = RwLock::new(Vec::new());
+
+/// Keeps secrets out of all that is written from here on.
+pub fn conceal(secrets: impl IntoIterator<Item = Secret>) {
+    let mut concealed = CONCEALED.write().unwrap_or_else(PoisonError::into_inner);
+    concealed.extend(secrets);
+}
+
+/// Strikes what is concealed from a text.
+fn without_secrets(text: &str) -> Cow<'_, str> {
+    let concealed = CONCEALED.read().unwrap_or_else(PoisonError::into_inner);
+    let stands = |secret: &&Secret| secret.stands_in(text.as_bytes());
+    if !concealed.iter().any(|secret| stands(&secret)) {
+        return Cow::Borrowed(text);
+    }
+    let text = Bytes::copy_from_slice(text.as_bytes());
+    let clean = concealed
+        .iter()
+        .fold(text, |text, secret| secret.strike(text));
+    Cow::Owned(String::from_utf8_lossy(&clean).into_owned())
+}
 
 /// Writes a line to standard error.
 pub fn line(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", printable(text));
+    let _ = writeln!(io::stderr().lock(), "{}", printable(&without_secrets(text)));
 }
 
 /// Writes a line of JSON to standard error. What would steer a terminal is escaped as JSON does.
@@ -25,7 +53,7 @@ pub fn json(value: &serde_json::Value) {
             false => line.push(c),
         }
     }
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", without_secrets(&line));
 }
 
 /// Writes an error with the way out.
@@ -40,7 +68,7 @@ pub fn error(what: &str, hint: Option<&str>) {
 /// whoever reads the first lines only, has read what was wanted.
 pub fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    let printed = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    let printed = writeln!(stdout, "{}", without_secrets(text)).and_then(|()| stdout.flush());
     printed.or_else(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),
         _ => Err(error),

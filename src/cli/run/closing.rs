@@ -261,10 +261,10 @@ impl Closing<'_> {
         }
     }
 
-    fn base_url(&self) -> &str {
+    fn base_url(&self) -> String {
         match &self.job.settings.target {
-            Target::Endpoint { base_url, .. } => base_url,
-            Target::Simulator(_) => "the simulator",
+            Target::Endpoint { base_url, .. } => base_url.to_string(),
+            Target::Simulator(_) => "the simulator".to_owned(),
         }
     }
 }

@@ -6,27 +6,21 @@ use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 
 use crate::cli::refusal::Refusal;
-use crate::cli::settings::{RunSettings, Target, is_loopback};
+use crate::cli::settings::{RunSettings, Target};
 use crate::provider::Provider;
 use crate::provider::openai::OpenAi;
 use crate::provider::preset::Preset;
 use crate::sim::Simulator;
-use crate::transport::{Http, HttpSettings, Secret};
+use crate::transport::{Http, HttpSettings};
 
 /// Sets the network up, before any file is touched.
 pub fn network(settings: &RunSettings) -> Result<Http> {
     let attempt_time = settings.engine.timeout;
     let settings = match &settings.target {
-        Target::Endpoint { base_url, key, .. } => HttpSettings {
-            secrets: key
-                .iter()
-                .filter_map(|key| Secret::new(key.reveal()))
-                .collect(),
-            direct: is_loopback(base_url),
-            plain: !base_url
-                .trim_start()
-                .to_ascii_lowercase()
-                .starts_with("https"),
+        Target::Endpoint { base_url, .. } => HttpSettings {
+            secrets: settings.target.secrets(),
+            direct: base_url.is_loopback(),
+            plain: base_url.is_plain(),
             attempt_time,
         },
         Target::Simulator(_) => HttpSettings {
@@ -50,7 +44,7 @@ pub fn provider(settings: &RunSettings, runtime: &Runtime) -> Result<Arc<dyn Pro
             base_url,
             key,
             ..
-        } => (*preset, base_url.clone(), key.as_ref()),
+        } => (*preset, base_url.reveal().to_owned(), key.as_ref()),
         Target::Simulator(sim) => {
             let simulator = runtime
                 .block_on(Simulator::bind(0, (**sim).clone()))

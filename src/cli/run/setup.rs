@@ -254,8 +254,6 @@ fn opening_line(settings: &RunSettings, total: Option<u64>, done_before: u64) ->
     let Target::Endpoint { base_url, .. } = &settings.target else {
         return format!("{line}, asking a simulator inside this process");
     };
-    // A query string can hold a key.
-    let base_url = base_url.split('?').next().unwrap_or_default();
     match &settings.defaults.model {
         Some(model) => format!("{line}, asking {model} at {base_url}"),
         None => format!("{line}, asking {base_url}"),

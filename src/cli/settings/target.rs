@@ -2,20 +2,24 @@
 
 use anyhow::Result;
 
+use super::address::BaseUrl;
+use super::key::{self, Found};
 use crate::cli::args::RunArgs;
 use crate::cli::refusal::Refusal;
+use crate::cli::terminal;
 use crate::provider::key::ApiKey;
 use crate::provider::openai::OpenAi;
 use crate::provider::preset::{KeyNeed, Preset};
 use crate::sim::SimSettings;
+use crate::transport::Secret;
 
 /// Where requests go.
 pub enum Target {
     Endpoint {
         preset: &'static Preset,
-        base_url: String,
+        base_url: BaseUrl,
         key: Option<ApiKey>,
-        /// The variable or file that the key is from.
+        /// Where the key is from, in words for people.
         key_origin: String,
     },
     Simulator(Box<SimSettings>),
@@ -30,18 +34,66 @@ pub(super) fn target(args: &RunArgs) -> Result<Target> {
         return Ok(Target::Simulator(Box::new(settings)));
     }
     let (preset, base_url) = endpoint(args)?;
-    let (key, key_origin) = api_key(args, preset, &base_url)?;
+    let base_url = BaseUrl::new(base_url);
+    terminal::conceal(base_url.secrets());
     // Refuses a bad base URL now, not at the first request.
-    OpenAi::new(preset, &base_url, key.as_ref()).map_err(|why| {
+    OpenAi::new(preset, base_url.reveal(), None).map_err(|why| {
         Refusal::new(format!("the base URL cannot be used: {why}"))
             .hint("--base-url http://127.0.0.1:8080/v1, for instance")
     })?;
+    if base_url.names_user() {
+        return Err(Refusal::new(
+            "the base URL holds a user name or a password, which would be no secret",
+        )
+        .hint("leave them out; --api-key-env, --api-key-file and --api-key-command take a key")
+        .into());
+    }
+    let needed = matches!(preset.key, KeyNeed::Required(_)) && !base_url.is_loopback();
+    let Found {
+        key,
+        origin: key_origin,
+    } = key::find(args, preset.key.variable(), needed)?;
+    terminal::conceal(secret_of(key.as_ref()));
+    if !args.allow_http {
+        refuse_open_way(&base_url, key.as_ref())?;
+    }
     Ok(Target::Endpoint {
         preset,
         base_url,
         key,
         key_origin,
     })
+}
+
+impl Target {
+    /// Returns what a server must not say again.
+    pub fn secrets(&self) -> Vec<Secret> {
+        match self {
+            Target::Endpoint { base_url, key, .. } => {
+                let mut secrets = base_url.secrets();
+                secrets.extend(secret_of(key.as_ref()));
+                secrets
+            }
+            Target::Simulator(_) => Vec::new(),
+        }
+    }
+}
+
+fn secret_of(key: Option<&ApiKey>) -> Option<Secret> {
+    key.and_then(|key| Secret::new(key.reveal()))
+}
+
+/// Refuses to send a key where everyone on the way can read it.
+fn refuse_open_way(base_url: &BaseUrl, key: Option<&ApiKey>) -> Result<()> {
+    let is_secret = key.is_some() || !base_url.secrets().is_empty();
+    if !is_secret || !base_url.is_plain() || base_url.is_loopback() {
+        return Ok(());
+    }
+    Err(
+        Refusal::new(format!("the key would travel unencrypted to {base_url}"))
+            .hint("https://…, or --allow-http where everyone on the way may read it")
+            .into(),
+    )
 }
 
 /// Returns the kind of endpoint that is asked for.
@@ -98,91 +150,4 @@ fn is_openai(base_url: &str) -> bool {
 
 fn openai() -> &'static Preset {
     Preset::named("openai").expect("it is in the table")
-}
-
-/// Reads the key, and says where it is from.
-fn api_key(args: &RunArgs, preset: &Preset, base_url: &str) -> Result<(Option<ApiKey>, String)> {
-    let (origin, text) = match (&args.api_key_file, &args.api_key_env, preset.key.variable()) {
-        (Some(path), _, _) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                Refusal::new(format!(
-                    "--api-key-file {} cannot be read: {error}",
-                    path.display()
-                ))
-            })?;
-            (path.display().to_string(), Some(text))
-        }
-        (None, Some(name), _) => (name.clone(), variable(name)?),
-        (None, None, Some(name)) => (name.to_owned(), variable(name)?),
-        (None, None, None) => return Ok((None, String::new())),
-    };
-    let asked_for = args.api_key_file.is_some() || args.api_key_env.is_some();
-    let needed = matches!(preset.key, KeyNeed::Required(_)) && !is_loopback(base_url);
-    match text
-        .as_deref()
-        .map(str::trim)
-        .filter(|text| !text.is_empty())
-    {
-        Some(text) => {
-            let key = ApiKey::new(text).map_err(|why| Refusal::new(format!("{origin}: {why}")))?;
-            Ok((Some(key), origin))
-        }
-        None if asked_for || needed => {
-            let what = format!("no API key: {origin} is not set or empty");
-            let hint = match &args.api_key_file {
-                Some(_) => "put the key into that file".to_owned(),
-                None => format!("export {origin}=…, or --api-key-file FILE; --simulate needs none"),
-            };
-            Err(Refusal::new(what).hint(hint).into())
-        }
-        None => Ok((None, origin)),
-    }
-}
-
-fn variable(name: &str) -> Result<Option<String>> {
-    match std::env::var(name) {
-        Ok(text) => Ok(Some(text)),
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => {
-            Err(Refusal::new(format!("the environment variable {name} is not text")).into())
-        }
-    }
-}
-
-/// Tells whether a base URL is on this machine, where servers mostly run without a key.
-pub fn is_loopback(base_url: &str) -> bool {
-    let Ok(url) = url::Url::parse(base_url) else {
-        return false;
-    };
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_is_this_machine_only() {
-        for url in [
-            "http://127.0.0.1:8080/v1",
-            "http://localhost",
-            "http://[::1]:1/v1",
-            "http://127.9.9.9",
-        ] {
-            assert!(is_loopback(url), "{url}");
-        }
-        for url in [
-            "http://example.com",
-            "http://127.0.0.1.example.com",
-            "http://10.0.0.1",
-            "nonsense",
-        ] {
-            assert!(!is_loopback(url), "{url}");
-        }
-    }
 }
