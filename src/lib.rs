@@ -23,6 +23,8 @@
 //! `prices` is too, but for the one file that it is given. `output`, `input` and `prices` know
 //! only `words`. `sim` knows nobody.
 
+#![forbid(unsafe_code)]
+
 pub mod cli;
 pub mod engine;
 pub mod estimate;

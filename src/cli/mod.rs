@@ -3,6 +3,7 @@
 //! The only composer: every room gets its own settings from here, and knows no flags.
 
 mod args;
+mod crash;
 mod descriptors;
 mod estimate;
 mod models;
@@ -58,6 +59,7 @@ impl Exit {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
+    crash::prepare();
     let typed = args::command().try_get_matches();
     let cli = match typed.and_then(|typed| Cli::from_arg_matches(&typed)) {
         Ok(cli) => cli,
