@@ -67,6 +67,42 @@ fn hangup_waits_for_what_is_in_flight() {
     drains("HUP", 129);
 }
 
+// Turned red by: `patience` returning at any second signal.
+#[test]
+fn a_closing_terminal_hangs_up_twice_and_costs_no_answer() {
+    let server = Server::start("latency=300ms,latency-p99=300ms");
+    let running = at_work(&Folder::new(), &server, 20, 129);
+    running.signal("HUP");
+    wait_for_note(&running);
+    running.signal("HUP");
+    let stopped = running.finish();
+    assert!(
+        stopped.stderr.contains("at most 20 s"),
+        "{}",
+        stopped.stderr
+    );
+    assert_eq!(stopped.results().len() as u64, server.count("requests"));
+}
+
+#[test]
+fn a_run_that_is_stopped_and_continued_goes_on() {
+    let server = Server::start("latency=50ms,latency-p99=50ms");
+    let running = at_work(&Folder::new(), &server, 20, 0);
+    running.signal("STOP");
+    let state = format!("/proc/{}/stat", running.pid());
+    wait_until("it stands still", || {
+        let state = std::fs::read_to_string(&state).unwrap();
+        state.contains(") T ")
+    });
+    wait_until("the answers are there", || server.count("in_flight") == 0);
+    let asked = server.count("requests");
+    running.signal("CONT");
+    let done = running.finish();
+    assert!(asked < 20, "{asked}");
+    assert_eq!(ids(&done.results()), item_ids(20));
+    assert_eq!(server.count("requests"), 20);
+}
+
 #[test]
 fn the_second_interrupt_ends_the_run_at_once() {
     let server = Server::start("stall=1");

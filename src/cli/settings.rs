@@ -14,6 +14,7 @@ use anyhow::Result;
 use super::args::{FormatArg, RetryStatus, RunArgs, ShapeArgs};
 use super::pricing::Pricing;
 use super::refusal::Refusal;
+use super::terminal;
 use crate::engine;
 use crate::input::{Defaults, Template};
 use crate::output::checkpoint::RunIdentity;
@@ -128,6 +129,10 @@ fn paths(args: &RunArgs, mode: StartMode) -> Result<Paths> {
         return Err(refusal
             .hint("-o FILE keeps the results where --resume finds them")
             .into());
+    }
+    if terminal::stdout_is_gone() {
+        let refusal = Refusal::new("standard output is closed, and results go there");
+        return Err(refusal.hint("-o FILE keeps what was paid for").into());
     }
     if args.json {
         let refusal = Refusal::new("--json and -o - both want standard output");

@@ -75,6 +75,18 @@ pub fn print(text: &str) -> io::Result<()> {
     })
 }
 
+/// Tells whether standard output was closed when the program began: the runtime then puts the null
+/// device there, for reading too, as no redirection of a shell does.
+pub fn stdout_is_gone() -> bool {
+    let stdout = io::stdout();
+    let flags = rustix::fs::fcntl_getfl(&stdout);
+    let is_null = || {
+        let null = rustix::fs::stat("/dev/null").map(|stat| stat.st_rdev);
+        rustix::fs::fstat(&stdout).is_ok_and(|stat| Ok(stat.st_rdev) == null)
+    };
+    flags.is_ok_and(|flags| flags.contains(rustix::fs::OFlags::RDWR)) && is_null()
+}
+
 /// Keeps the terminal from writing `^C` into the progress bar, which would tear it. The setting
 /// goes back to what it was in the end; a killed process leaves nothing worse than an unseen `^C`.
 pub struct QuietEcho {

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::Exit;
 use super::args::RunArgs;
 use super::progress::Progress;
-use super::signals::Signals;
+use super::signals::{self, Signals};
 use super::summary::Tally;
 use crate::engine::budget::Budget;
 use crate::engine::{Ending, Engine, Stop};
@@ -51,6 +51,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
 /// Runs a portion of a file, such that a later run goes on with the rest. Returns what was chosen.
 pub fn run_portion(args: &RunArgs, portion: Portion) -> Result<(Exit, Chosen)> {
     let started = Instant::now();
+    signals::outlive_file_limit()?;
     let checked = Checked::from_args(args)?;
     let ready = Ready::open(args, checked, portion)?;
     let outcome = drive(&ready.job, ready.parts)?;
