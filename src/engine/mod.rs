@@ -81,8 +81,6 @@ pub struct Ending {
     pub halted: Option<Failure>,
     /// Items were begun and not settled.
     pub left_pending: bool,
-    /// Requests whose answer was not waited for: they may be charged.
-    pub dropped: u64,
 }
 
 /// What all attempts share.
@@ -197,11 +195,11 @@ impl<T: Transport> Engine<T> {
             self.take_end(end, &mut ending).await;
         }
         ending.left_pending |= batch.len() > 0 || !lives.is_empty();
-        ending.dropped = shared.gauges.in_flight.value();
+        let dropped = shared.gauges.in_flight.value();
         // Ends them here: nothing may run, or hold the listener's queue open, after this.
         lives.shutdown().await;
-        if ending.dropped > 0 {
-            shared.emit(Event::Dropped(ending.dropped)).await;
+        if dropped > 0 {
+            shared.emit(Event::Dropped(dropped)).await;
         }
         ending.complete = exhausted && !ending.left_pending;
         ending

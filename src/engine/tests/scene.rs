@@ -363,6 +363,15 @@ impl Seen {
         self.sent.iter().filter(within).count()
     }
 
+    /// Counts the requests whose answer was not waited for.
+    pub fn dropped(&self) -> u64 {
+        let dropped = |(_, event): &(Duration, Event)| match event {
+            Event::Dropped(requests) => *requests,
+            _ => 0,
+        };
+        self.events.iter().map(dropped).sum()
+    }
+
     pub fn halts(&self) -> usize {
         let halts = |(_, event): &&(Duration, Event)| matches!(event, Event::Halted(_));
         self.events.iter().filter(halts).count()

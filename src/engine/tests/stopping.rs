@@ -142,7 +142,7 @@ async fn aborting_drops_what_is_in_flight_at_once() {
         .await;
     assert!(seen.took < ms(2010), "{:?}", seen.took);
     assert!(seen.records().is_empty());
-    assert_eq!(seen.ending.dropped, 64);
+    assert_eq!(seen.dropped(), 64);
     assert!(!seen.ending.complete);
 }
 
