@@ -289,6 +289,7 @@ async fn judge<T: Transport>(
             Err(error) => error_outcome(ErrorStatus::Failed, internal(error), None),
         },
         Verdict::Reject(failure) => error_outcome(ErrorStatus::Rejected, failure, None),
+        Verdict::Fail(failure) => error_outcome(ErrorStatus::Failed, failure, None),
         Verdict::Filter(failure) => {
             error_outcome(ErrorStatus::Filtered, failure, paid_body(exchange))
         }

@@ -210,7 +210,7 @@ impl Refusal<'_> {
     /// Retries, unless the server says not to; waits instead, if it says how long.
     fn retry(&self, kind: FailureKind) -> Verdict {
         if self.should_retry() == Some(false) {
-            return self.reject(kind);
+            return Verdict::Fail(self.failure(kind));
         }
         let failure = self.failure(kind);
         match retry_after::from_headers(&self.reply.headers, self.reply.received) {
@@ -224,7 +224,7 @@ impl Refusal<'_> {
 
     fn overloaded(&self) -> Verdict {
         if self.should_retry() == Some(false) {
-            return self.reject(FailureKind::Overloaded);
+            return Verdict::Fail(self.failure(FailureKind::Overloaded));
         }
         self.throttle(FailureKind::Overloaded)
     }

@@ -17,6 +17,8 @@ pub enum Verdict {
     /// A complete answer that cannot be used; it was paid for. Worth one more attempt, then the
     /// item is `invalid` and the answer is kept.
     Malformed(Failure),
+    /// The server failed, and says that asking again will not help now. A later run may.
+    Fail(Failure),
     /// News about the route, not about the item: wait, and spend none of its attempts. `wait` is
     /// what the server asked for, if it did.
     Throttle {

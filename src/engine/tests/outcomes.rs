@@ -113,6 +113,12 @@ async fn a_rejected_request_is_asked_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failure_that_the_server_calls_final_is_asked_once() {
+    let seen = one(5, &[Say::Hopeless]).await;
+    assert_ended(&seen, 1, ErrorStatus::Failed, FailureKind::ServerError);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_filtered_request_is_asked_once() {
     let seen = one(5, &[Say::Filtered]).await;
     assert_ended(&seen, 1, ErrorStatus::Filtered, FailureKind::ContentFilter);

@@ -21,6 +21,8 @@ pub enum Say {
     Broke,
     /// A server error: the item's own trouble.
     Failed,
+    /// As before, and the server says that asking again will not help.
+    Hopeless,
     /// Refused for now; the wait in seconds where the server names one.
     Throttled(Option<u64>),
     Rejected,
@@ -57,6 +59,7 @@ pub fn spoken(say: Say) -> Exchange {
         Say::Content(content) => (200, format!("content {content}")),
         Say::Malformed => (200, "malformed".to_owned()),
         Say::Failed => (500, "failed".to_owned()),
+        Say::Hopeless => (500, "hopeless".to_owned()),
         Say::Throttled(None) => (429, "throttled".to_owned()),
         Say::Throttled(Some(wait)) => (429, format!("throttled {wait}")),
         Say::Rejected => (400, "rejected".to_owned()),
@@ -124,6 +127,7 @@ fn of_words(reply: &Reply) -> Verdict {
         })),
         "malformed" => Verdict::Malformed(failure(FailureKind::Malformed)),
         "failed" => Verdict::Retry(failure(FailureKind::ServerError)),
+        "hopeless" => Verdict::Fail(failure(FailureKind::ServerError)),
         "throttled" => Verdict::Throttle {
             failure: failure(FailureKind::RateLimit),
             wait: rest.parse().ok().map(Duration::from_secs),

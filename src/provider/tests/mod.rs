@@ -77,6 +77,7 @@ fn word(verdict: &Verdict) -> String {
             Some(wait) => return format!("throttle {} {}ms", kind(failure), wait.as_millis()),
             None => ("throttle", failure),
         },
+        Verdict::Fail(failure) => ("fail", failure),
         Verdict::Reject(failure) => ("reject", failure),
         Verdict::Filter(failure) => ("filter", failure),
         Verdict::Mismatch(failure) => ("mismatch", failure),
@@ -99,6 +100,7 @@ fn failure(verdict: Verdict) -> Failure {
         Verdict::Throttle { failure, .. }
         | Verdict::Retry(failure)
         | Verdict::Malformed(failure)
+        | Verdict::Fail(failure)
         | Verdict::Reject(failure)
         | Verdict::Filter(failure)
         | Verdict::Mismatch(failure)

@@ -370,7 +370,7 @@ fn a_server_that_says_not_to_retry_is_heeded() {
     let no = [("x-should-retry", "false"), ("retry-after", "2")];
     for status in [408, 409, 500, 502, 503, 529] {
         let verdict = with_headers(status, &no, "");
-        assert!(matches!(verdict, Verdict::Reject(_)), "{status}");
+        assert!(matches!(verdict, Verdict::Fail(_)), "{status}");
     }
     assert_eq!(
         word(&with_headers(429, &no, "")),
