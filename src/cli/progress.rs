@@ -181,6 +181,8 @@ impl Progress {
                 ));
             }
             Event::Settled(..)
+            | Event::OutageBegan(_)
+            | Event::OutageEnded { .. }
             | Event::BudgetLow { .. }
             | Event::CeilingWanted
             | Event::Dropped(_)

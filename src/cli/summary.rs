@@ -55,6 +55,8 @@ impl Tally {
             Event::Unanswered(bill) => self.lose(bill),
             Event::Dropped(requests) => self.dropped += requests,
             Event::Paused { .. }
+            | Event::OutageBegan(_)
+            | Event::OutageEnded { .. }
             | Event::BudgetLow { .. }
             | Event::CeilingWanted
             | Event::Halted(_) => {}

@@ -4,30 +4,27 @@
 //! Only the first in the queue waits on a timer, so ten thousand waiters cost nothing. A slot is
 //! held only while a request is on its way, never while anything sleeps.
 
-use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::Settings;
 use super::limiter::Bucket;
+use super::route::{Probe, Route, Wait};
 use crate::words::event::{Gauges, WaitReason, Waiting};
+use crate::words::item::ItemId;
 use crate::words::tokens::Tokens;
-
-/// After a pause, requests return spread over this time instead of all at once.
-const RAMP: Duration = Duration::from_secs(1);
 
 /// Hands out permits to send.
 pub struct Admission {
     queue: tokio::sync::Mutex<()>,
     slots: Arc<Semaphore>,
-    ramp_gap: Duration,
     requests: Option<Bucket>,
     tokens: Option<Bucket>,
-    pause: Mutex<Option<Pause>>,
-    /// Wakes the first in the queue when tokens came back or a pause began.
-    changed: Notify,
+    route: Arc<Route>,
+    /// Wakes the first in the queue when tokens came back or there is news of the route.
+    changed: Arc<Notify>,
     gauges: Arc<Gauges>,
 }
 
@@ -39,36 +36,32 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Waits for a slot, the pause's end, and room for one request, and takes all of it together.
-    pub async fn acquire(self, weight: Tokens) -> Permit {
+    /// Waits for a slot, the route, and room for one request, and takes all of it together.
+    pub async fn acquire(self, id: &ItemId, weight: Tokens) -> Permit {
         let admission = self.admission;
-        let slot = loop {
+        let (slot, probe) = loop {
             let slots = admission.slots.clone();
             let slot = slots.acquire_owned().await.expect("it is never closed");
             match admission.admit(weight) {
-                Ok(()) => break slot,
-                Err(waiting) => {
+                Ok(probe) => break (slot, probe),
+                Err(wait) => {
                     drop(slot);
-                    admission.wait(waiting).await;
+                    admission.wait(wait).await;
                 }
             }
         };
         admission.gauges.sent.add(1);
-        admission.gauges.in_flight.add(1);
         admission.gauges.tokens.add(weight.0);
         Permit {
             admission: admission.clone(),
             reserved: weight,
             slot: Some(Slot(slot)),
+            probe,
+            flight: admission
+                .gauges
+                .take_off(id.clone(), Instant::now().into_std()),
         }
     }
-}
-
-struct Pause {
-    until: Instant,
-    /// When the next request may follow the one before it, in the ramp after the pause.
-    next: Instant,
-    why: String,
 }
 
 /// What a request turned out to cost, as far as limits are concerned.
@@ -89,28 +82,30 @@ pub struct Permit {
     admission: Arc<Admission>,
     reserved: Tokens,
     slot: Option<Slot>,
+    probe: Option<Probe>,
+    flight: u64,
 }
 
 /// One of the places for requests; free again when it is dropped.
 pub struct Slot(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 impl Admission {
-    pub fn new(
-        slots: usize,
-        rpm: Option<NonZeroU32>,
-        tpm: Option<NonZeroU32>,
-        gauges: Arc<Gauges>,
-    ) -> Self {
+    pub fn new(settings: &Settings, gauges: Arc<Gauges>) -> Self {
+        let changed = Arc::new(Notify::new());
         Admission {
             queue: tokio::sync::Mutex::new(()),
-            slots: Arc::new(Semaphore::new(slots)),
-            ramp_gap: RAMP / u32::try_from(slots.max(1)).unwrap_or(u32::MAX),
-            requests: rpm.map(Bucket::of_requests),
-            tokens: tpm.map(Bucket::of_tokens),
-            pause: Mutex::new(None),
-            changed: Notify::new(),
+            slots: Arc::new(Semaphore::new(settings.concurrency)),
+            requests: settings.rpm.map(Bucket::of_requests),
+            tokens: settings.tpm.map(Bucket::of_tokens),
+            route: Arc::new(Route::new(settings, changed.clone(), gauges.clone())),
+            changed,
             gauges,
         }
+    }
+
+    /// Returns what is known of the endpoint.
+    pub fn route(&self) -> &Arc<Route> {
+        &self.route
     }
 
     /// Waits to be the first in the queue.
@@ -121,12 +116,16 @@ impl Admission {
         }
     }
 
-    fn admit(&self, weight: Tokens) -> Result<(), (Instant, WaitReason)> {
-        self.pass_pause()?;
+    fn admit(&self, weight: Tokens) -> Result<Option<Probe>, Wait> {
+        self.route.look()?;
+        let full = |until, reason| Wait {
+            until: Some(until),
+            reason: Some(reason),
+        };
         if let Some(bucket) = &self.requests {
             bucket
                 .take(1)
-                .map_err(|until| (until, WaitReason::RequestsPerMinute))?;
+                .map_err(|until| full(until, WaitReason::RequestsPerMinute))?;
         }
         if let Some(bucket) = &self.tokens
             && let Err(until) = bucket.take(weight.0)
@@ -134,65 +133,26 @@ impl Admission {
             self.requests
                 .iter()
                 .for_each(|requests| requests.give_back(1));
-            return Err((until, WaitReason::TokensPerMinute));
+            return Err(full(until, WaitReason::TokensPerMinute));
         }
-        Ok(())
+        Ok(self.route.send())
     }
 
-    /// Refuses during a pause; for a while after it, lets requests through one by one.
-    fn pass_pause(&self) -> Result<(), (Instant, WaitReason)> {
-        let mut pause = self.lock_pause();
-        let Some(current) = pause.as_mut() else {
-            return Ok(());
+    async fn wait(&self, Wait { until, reason }: Wait) {
+        let _shown = until.zip(reason).map(|(until, reason)| {
+            let until = until.into_std();
+            ShownWait::start(&self.gauges, Waiting { reason, until })
+        });
+        let time = async {
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => std::future::pending().await,
+            }
         };
-        let now = Instant::now();
-        if now >= current.until + RAMP {
-            *pause = None;
-            return Ok(());
-        }
-        let due = current.until.max(current.next);
-        if now < due {
-            return Err((due, WaitReason::Paused(current.why.clone())));
-        }
-        current.next = now + self.ramp_gap;
-        Ok(())
-    }
-
-    async fn wait(&self, (until, reason): (Instant, WaitReason)) {
-        let _shown = ShownWait::start(
-            &self.gauges,
-            Waiting {
-                reason,
-                until: until.into_std(),
-            },
-        );
         tokio::select! {
-            () = tokio::time::sleep_until(until) => {}
+            () = time => {}
             () = self.changed.notified() => {}
         }
-    }
-
-    /// Lets nothing out until then, and tells whether that is news: a shorter pause does not end
-    /// a longer one.
-    pub fn pause_until(&self, until: Instant, why: String) -> bool {
-        let mut pause = self.lock_pause();
-        let longer = pause.as_ref().is_none_or(|current| current.until < until);
-        if longer {
-            *pause = Some(Pause {
-                until,
-                next: until,
-                why,
-            });
-        }
-        drop(pause);
-        self.changed.notify_one();
-        longer
-    }
-
-    fn lock_pause(&self) -> std::sync::MutexGuard<'_, Option<Pause>> {
-        self.pause
-            .lock()
-            .expect("no code panics while it holds this lock")
     }
 }
 
@@ -213,6 +173,11 @@ impl Drop for ShownWait<'_> {
 }
 
 impl Permit {
+    /// Tells how its request went to the route, if it was the probe of an outage.
+    pub fn take_probe(&mut self) -> Option<Probe> {
+        self.probe.take()
+    }
+
     /// Corrects what was reserved, and hands out the slot, which is free when that is dropped.
     pub fn settle(mut self, spent: Spent) -> Slot {
         let slot = self
@@ -259,21 +224,49 @@ impl Permit {
 /// A request is no longer in flight when its permit is gone, also when its task is dropped.
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.gauges.in_flight.subtract(1);
+        self.admission.gauges.land(self.flight);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::super::breaker::Asked;
     use super::*;
+    use crate::words::verdict::{Failure, FailureKind};
 
     async fn acquire(admission: &Arc<Admission>, weight: Tokens) -> Permit {
-        admission.turn().await.acquire(weight).await
+        let turn = admission.turn().await;
+        turn.acquire(&"any".into(), weight).await
     }
 
     fn admission(slots: usize, rpm: u32, tpm: u32) -> Arc<Admission> {
-        let (rpm, tpm) = (NonZeroU32::new(rpm), NonZeroU32::new(tpm));
-        Arc::new(Admission::new(slots, rpm, tpm, Arc::default()))
+        let settings = Settings {
+            concurrency: slots,
+            rpm: NonZeroU32::new(rpm),
+            tpm: NonZeroU32::new(tpm),
+            ..Settings::default()
+        };
+        Arc::new(Admission::new(&settings, Arc::default()))
+    }
+
+    fn pause(admission: &Admission, seconds: u64) {
+        let asked = Asked {
+            item: 0,
+            sent: Instant::now(),
+            is_probe: false,
+            is_suspect: false,
+        };
+        let failure = Failure {
+            kind: FailureKind::RateLimit,
+            message: String::new(),
+            http_status: Some(429),
+            code: None,
+        };
+        let wait = Some(Duration::from_secs(seconds));
+        admission.route.pushed_back(asked, &failure, wait, 0.0);
     }
 
     fn assert_about(time: Duration, seconds: f64) {
@@ -382,8 +375,8 @@ mod tests {
     async fn after_a_pause_requests_return_spread_out_and_then_freely() {
         let admission = admission(100, 0, 0);
         let start = Instant::now();
-        admission.pause_until(start + Duration::from_secs(10), "429".into());
-        admission.pause_until(start + Duration::from_secs(1), "429".into());
+        pause(&admission, 10);
+        pause(&admission, 1);
         let mut passed = Vec::new();
         for _ in 0..300 {
             acquire(&admission, Tokens(0)).await.settle(Spent::Unknown);

@@ -8,10 +8,13 @@ mod admission;
 mod attempt;
 mod backoff;
 mod bill;
+mod breaker;
 pub mod budget;
 mod funding;
+mod judge;
 mod limiter;
 mod outputs;
+mod pause;
 mod route;
 mod stop;
 
@@ -50,8 +53,12 @@ pub struct Settings {
     pub max_retries: u32,
     /// Bounds one whole attempt.
     pub timeout: Duration,
-    /// How long the route may push back without a single answer before the run gives up.
-    pub patience: Duration,
+    /// Bounds an item: its attempts and the waits between them, without those for the route.
+    pub item_timeout: Option<Duration>,
+    /// So many failures in a row mean that the route is away.
+    pub breaker: u32,
+    /// How long the route may go without a single answer before the run gives up.
+    pub max_outage: Duration,
     pub seed: u64,
     /// How long the answers of earlier runs were.
     pub lengths: Lengths,
@@ -65,7 +72,9 @@ impl Default for Settings {
             tpm: None,
             max_retries: 5,
             timeout: Duration::from_secs(60),
-            patience: Duration::from_secs(30 * 60),
+            item_timeout: None,
+            breaker: 8,
+            max_outage: Duration::from_secs(30 * 60),
             seed: 0,
             lengths: Lengths::default(),
         }
@@ -91,7 +100,6 @@ struct Shared<T> {
     admission: Arc<Admission>,
     /// `None` where the run may spend what it will.
     budget: Option<Arc<Budget>>,
-    route: Route,
     outputs: Outputs,
     schemas: Schemas,
     gauges: Arc<Gauges>,
@@ -107,6 +115,10 @@ impl<T> Shared<T> {
             // Nobody records any more: nothing that is still asked would be kept.
             self.stop.advance(Phase::Aborting);
         }
+    }
+
+    fn route(&self) -> &Arc<Route> {
+        self.admission.route()
     }
 
     fn random(&self) -> f64 {
@@ -132,13 +144,7 @@ impl<T: Transport> Engine<T> {
         budget: Option<Arc<Budget>>,
         stop: Stop,
     ) -> Self {
-        let admission = Arc::new(Admission::new(
-            settings.concurrency,
-            settings.rpm,
-            settings.tpm,
-            gauges.clone(),
-        ));
-        let route = Route::new(settings.patience);
+        let admission = Arc::new(Admission::new(&settings, gauges.clone()));
         let random = Mutex::new(fastrand::Rng::with_seed(settings.seed));
         let outputs = Outputs::after(settings.lengths.clone());
         Engine {
@@ -148,7 +154,6 @@ impl<T: Transport> Engine<T> {
                 transport,
                 admission,
                 budget,
-                route,
                 outputs,
                 schemas: Schemas::default(),
                 gauges,

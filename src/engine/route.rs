@@ -1,14 +1,22 @@
-//! What is known about the endpoint: whether it ever answered, and how it pushes back.
+//! What is known about the endpoint, and when requests may go there: whether it ever answered, how
+//! it pushes back, and whether it is away.
 //!
-//! A 500 is news about an item, a 429 about the route. Here the second kind is turned into
-//! pauses for everybody, and into the decision to give up.
+//! A 400 is news about an item, a 429 about the route, and a 500 may be either. Here news about the
+//! route is turned into pauses for everybody, into single probes while nobody is answered, and into
+//! the decision to give up.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::Settings;
 use super::backoff;
+use super::breaker::{Asked, Blame, Breaker, Recovery};
+use super::pause::Pause;
+use crate::words::event::{Gauges, WaitReason};
+use crate::words::human::duration;
 use crate::words::verdict::{Failure, FailureKind};
 
 /// So many refused connections before any answer mean that nobody is there.
@@ -20,54 +28,158 @@ const STREAK: u32 = 3;
 
 /// The endpoint's state, shared by all attempts.
 pub struct Route {
-    /// How long the route may push back without a single good answer.
-    patience: Duration,
+    /// How long the route may go without a single good answer.
+    max_outage: Duration,
+    slots: usize,
     state: Mutex<State>,
+    /// Wakes the first in the queue.
+    changed: Arc<Notify>,
+    gauges: Arc<Gauges>,
 }
 
-#[derive(Default)]
 struct State {
     /// Any HTTP response ever came.
     heard: bool,
     /// Any usable answer ever came.
     served: bool,
+    /// Requests that were answered.
+    answers: u64,
     /// Times that nothing was found before the first usable answer.
     not_found: u32,
     /// Connections refused before the first response.
     refused: u32,
     /// Push-backs since the last good answer, one for each pause.
     streak: u32,
-    /// When the streak began.
-    pushed_back_since: Option<Instant>,
+    /// When trouble began that no good answer has ended.
+    unanswered_since: Option<Instant>,
     /// Requests sent before this belong to a wave that was judged already.
     judged: Option<Instant>,
+    pause: Option<Pause>,
+    breaker: Breaker,
+}
+
+/// Why no request may go out now.
+#[derive(Debug)]
+pub struct Wait {
+    /// `None` where only news ends it.
+    pub until: Option<Instant>,
+    /// What to tell people, where the gauges do not say it already.
+    pub reason: Option<WaitReason>,
 }
 
 /// What to do about a push-back.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PushBack {
-    /// Let everybody wait.
-    Pause(Duration),
-    /// Let only this item wait.
+    /// Everybody waits.
+    Paused(Duration),
+    /// Everybody waits for longer than this already.
+    Known,
+    /// Only this item should wait.
     ItemOnly,
     /// Stop the run.
-    GiveUp,
+    GiveUp(Failure),
+}
+
+/// The one request that is on its way during an outage. However it ends, another may follow.
+pub struct Probe {
+    route: Arc<Route>,
+    reported: bool,
 }
 
 impl Route {
-    pub fn new(patience: Duration) -> Self {
+    pub fn new(settings: &Settings, changed: Arc<Notify>, gauges: Arc<Gauges>) -> Self {
+        let state = State {
+            heard: false,
+            served: false,
+            answers: 0,
+            not_found: 0,
+            refused: 0,
+            streak: 0,
+            unanswered_since: None,
+            judged: None,
+            pause: None,
+            breaker: Breaker::new(settings.breaker, settings.max_outage),
+        };
         Route {
-            patience,
-            state: Mutex::default(),
+            max_outage: settings.max_outage,
+            slots: settings.concurrency,
+            state: Mutex::new(state),
+            changed,
+            gauges,
         }
+    }
+
+    /// Tells whether a request may go out now.
+    pub fn look(&self) -> Result<(), Wait> {
+        let mut state = self.lock();
+        if state.pause.as_ref().is_some_and(Pause::is_past) {
+            state.pause = None;
+        }
+        let Ok(probe) = state.breaker.next_probe() else {
+            return Err(Wait {
+                until: None,
+                reason: None,
+            });
+        };
+        let now = Instant::now();
+        if let Some(pause) = state.pause.as_ref().filter(|pause| now < pause.due()) {
+            return Err(Wait {
+                until: Some(pause.due()),
+                reason: Some(WaitReason::Paused(pause.why.clone())),
+            });
+        }
+        match probe.filter(|probe| now < *probe) {
+            Some(_) => Err(Wait {
+                until: probe,
+                reason: None,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that a request goes out.
+    pub fn send(self: &Arc<Self>) -> Option<Probe> {
+        let mut state = self.lock();
+        if state.breaker.send() {
+            self.show_outage(&state);
+            return Some(Probe {
+                route: self.clone(),
+                reported: false,
+            });
+        }
+        if let Some(pause) = &mut state.pause {
+            pause.send(self.slots);
+        }
+        None
+    }
+
+    /// Notes a sign of life, also one that pushes back, and tells whether it ends an outage. Then
+    /// requests return spread out.
+    pub fn alive(&self, mut probe: Option<Probe>) -> Option<Recovery> {
+        let mut state = self.lock();
+        state.heard = true;
+        let recovery = state.breaker.alive(probe.is_some());
+        if let Some(probe) = &mut probe {
+            probe.reported = true;
+            let ramp = Pause::new(Instant::now(), String::new());
+            state.pause.get_or_insert(ramp);
+            self.show_outage(&state);
+            self.changed.notify_one();
+        }
+        recovery
     }
 
     /// Notes a response that shows the endpoint at work.
     pub fn answered(&self) {
         let mut state = self.lock();
-        state.heard = true;
+        state.answers += 1;
         state.streak = 0;
-        state.pushed_back_since = None;
+        state.unanswered_since = None;
+    }
+
+    /// Returns how many requests were answered so far.
+    pub fn answers(&self) -> u64 {
+        self.lock().answers
     }
 
     /// Notes a usable answer: the address is right.
@@ -83,40 +195,65 @@ impl Route {
         !state.served && state.not_found >= NOTHING_THERE_AFTER
     }
 
-    /// Judges a push-back of a request that was sent at `sent`. `asked` is the wait that the
-    /// server asked for.
+    /// Judges a failure that may be the route's: no connection, no answer, or a server error.
+    pub fn failed(
+        &self,
+        asked: Asked,
+        probe: Option<Probe>,
+        failure: &Failure,
+        random: f64,
+    ) -> Blame {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.heard |= failure.http_status.is_some();
+        if failure.kind == FailureKind::Unreachable && !state.heard {
+            state.refused += 1;
+            if state.refused >= DEAD_AFTER {
+                return Blame::TooLong(failure.clone());
+            }
+        }
+        let since = *state.unanswered_since.get_or_insert(now);
+        let blame = state.breaker.failed(asked, failure, since, random);
+        if let Some(mut probe) = probe {
+            probe.reported = true;
+            self.changed.notify_one();
+        }
+        self.show_outage(&state);
+        match blame {
+            Blame::Item if now - since > self.max_outage => {
+                Blame::TooLong(after(failure, now - since))
+            }
+            blame => blame,
+        }
+    }
+
+    /// Judges a push-back. `wait` is what the server asked for.
     pub fn pushed_back(
         &self,
+        asked: Asked,
         failure: &Failure,
-        asked: Option<Duration>,
-        sent: Instant,
+        wait: Option<Duration>,
         random: f64,
     ) -> PushBack {
         let now = Instant::now();
         let mut state = self.lock();
-        if failure.kind == FailureKind::Unreachable {
-            if !state.heard {
-                state.refused += 1;
-                return if state.refused >= DEAD_AFTER {
-                    PushBack::GiveUp
-                } else {
-                    PushBack::ItemOnly
-                };
-            }
-        } else {
-            state.heard = true;
+        if let Some(wait) = wait.filter(|wait| *wait > self.max_outage) {
+            return PushBack::GiveUp(absurd(failure, wait, self.max_outage));
         }
-        let since = *state.pushed_back_since.get_or_insert(now);
-        if asked.is_some_and(|asked| asked > self.patience) || now - since > self.patience {
-            return PushBack::GiveUp;
+        let since = *state.unanswered_since.get_or_insert(now);
+        if now - since > self.max_outage {
+            return PushBack::GiveUp(after(failure, now - since));
         }
         // A wait of nothing is none: it must not keep the pauses from growing.
-        if let Some(asked) = asked.filter(|asked| !asked.is_zero()) {
-            let wait = asked + backoff::stagger(asked, random);
-            state.judged = state.judged.max(Some(now + wait));
-            return PushBack::Pause(wait);
+        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+            // One that only this item is told is nobody else's.
+            if asked.is_suspect {
+                return PushBack::ItemOnly;
+            }
+            let wait = wait + backoff::stagger(wait, random);
+            return self.pause(&mut state, wait, failure);
         }
-        if state.judged.is_some_and(|judged| sent < judged) {
+        if state.judged.is_some_and(|judged| asked.sent < judged) {
             return PushBack::ItemOnly;
         }
         state.streak += 1;
@@ -124,13 +261,30 @@ impl Route {
             return PushBack::ItemOnly;
         }
         let wait = backoff::delay(state.streak - STREAK + 1, 0.5 + random / 2.0);
-        state.judged = Some(now + wait);
-        PushBack::Pause(wait)
+        self.pause(&mut state, wait, failure)
     }
 
-    /// Tells whether an item that was pushed back again and again since then has waited enough.
-    pub fn out_of_patience(&self, since: Instant) -> bool {
-        since.elapsed() > self.patience
+    /// Lets nothing out for so long. A shorter pause does not end a longer one.
+    fn pause(&self, state: &mut State, wait: Duration, failure: &Failure) -> PushBack {
+        let until = Instant::now() + wait;
+        let why = match failure.http_status {
+            Some(status) => format!("the server asked for it ({status})"),
+            None => failure.kind.words().to_owned(),
+        };
+        let pause = Pause::new(until, why);
+        let longer = |current: &Pause| pause.outlasts(current);
+        let is_news = state.pause.as_ref().is_none_or(longer);
+        state.judged = state.judged.max(Some(until));
+        if !is_news {
+            return PushBack::Known;
+        }
+        state.pause = Some(pause);
+        self.changed.notify_one();
+        PushBack::Paused(wait)
+    }
+
+    fn show_outage(&self, state: &State) {
+        self.gauges.set_outage(state.breaker.outage());
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -140,11 +294,57 @@ impl Route {
     }
 }
 
+/// A probe that is dropped on its way leaves room for the next.
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if self.reported {
+            return;
+        }
+        let mut state = self.route.lock();
+        state.breaker.lose_probe();
+        self.route.show_outage(&state);
+        self.route.changed.notify_one();
+    }
+}
+
+/// Says how long a failure has been all that came back.
+fn after(failure: &Failure, time: Duration) -> Failure {
+    Failure {
+        message: format!(
+            "nobody was answered for {}: {}",
+            duration(time),
+            failure.message
+        ),
+        ..failure.clone()
+    }
+}
+
+fn absurd(failure: &Failure, wait: Duration, most: Duration) -> Failure {
+    Failure {
+        kind: FailureKind::LongWait,
+        message: format!(
+            "it asks for {}, and {} is the most that this run waits: {}",
+            duration(wait),
+            duration(most),
+            failure.message
+        ),
+        ..failure.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(1800);
+    const MAX_OUTAGE: Duration = Duration::from_secs(1800);
+
+    fn route() -> Arc<Route> {
+        let settings = Settings {
+            max_outage: MAX_OUTAGE,
+            ..Settings::default()
+        };
+        Arc::new(Route::new(&settings, Arc::default(), Arc::default()))
+    }
 
     fn failure(kind: FailureKind) -> Failure {
         Failure {
@@ -155,95 +355,148 @@ mod tests {
         }
     }
 
-    fn push(route: &Route, kind: FailureKind, asked: Option<u64>) -> PushBack {
-        route.pushed_back(
-            &failure(kind),
-            asked.map(Duration::from_secs),
-            Instant::now(),
-            0.0,
-        )
+    fn asked(item: u64) -> Asked {
+        Asked {
+            item,
+            sent: Instant::now(),
+            is_probe: false,
+            is_suspect: false,
+        }
+    }
+
+    fn push(route: &Route, wait: Option<u64>) -> PushBack {
+        let wait = wait.map(Duration::from_secs);
+        route.pushed_back(asked(1), &failure(FailureKind::RateLimit), wait, 0.0)
+    }
+
+    fn refuse(route: &Route, item: u64, probe: Option<Probe>) -> Blame {
+        let asked = Asked {
+            is_probe: probe.is_some(),
+            ..asked(item)
+        };
+        route.failed(asked, probe, &failure(FailureKind::Unreachable), 0.0)
+    }
+
+    /// Returns a route with an outage.
+    fn away() -> Arc<Route> {
+        let route = route();
+        route.alive(None);
+        (0..7).for_each(|item| assert_eq!(refuse(&route, item, None), Blame::Item));
+        assert_eq!(refuse(&route, 7, None), Blame::Opened);
+        route
+    }
+
+    async fn probe(route: &Arc<Route>) -> Probe {
+        let until = route.look().unwrap_err().until.unwrap();
+        tokio::time::sleep_until(until).await;
+        route.look().unwrap();
+        route.send().unwrap()
     }
 
     #[tokio::test(start_paused = true)]
     async fn three_refusals_before_any_answer_end_the_run() {
-        let route = Route::new(PATIENCE);
-        assert_eq!(
-            push(&route, FailureKind::Unreachable, None),
-            PushBack::ItemOnly
-        );
-        assert_eq!(
-            push(&route, FailureKind::Unreachable, None),
-            PushBack::ItemOnly
-        );
-        assert_eq!(
-            push(&route, FailureKind::Unreachable, None),
-            PushBack::GiveUp
-        );
+        let route = route();
+        assert_eq!(refuse(&route, 1, None), Blame::Item);
+        assert_eq!(refuse(&route, 2, None), Blame::Item);
+        assert!(matches!(refuse(&route, 3, None), Blame::TooLong(_)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_answered_before_may_be_away_for_a_while() {
-        let route = Route::new(PATIENCE);
-        route.answered();
-        let mut pauses = 0;
+    async fn during_an_outage_one_request_at_a_time_goes_out() {
+        let route = away();
+        let first = probe(&route).await;
+        assert!(route.look().unwrap_err().until.is_none());
+        assert_eq!(refuse(&route, 8, Some(first)), Blame::Route);
+        let second = probe(&route).await;
+        assert!(route.alive(Some(second)).is_some());
+        assert!(route.look().is_ok());
+        assert!(route.gauges.outage().is_none());
+    }
+
+    /// Negative control: without `Probe::drop`, nothing ever goes out again.
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_dropped_on_its_way_keeps_no_gate_closed() {
+        let route = away();
+        drop(probe(&route).await);
+        assert!(route.look().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_push_back_of_a_probe_ends_the_outage_and_begins_a_pause() {
+        let route = away();
+        let probe = probe(&route).await;
+        assert!(route.alive(Some(probe)).is_some());
+        assert!(matches!(push(&route, Some(20)), PushBack::Paused(_)));
+        let wait = route.look().unwrap_err();
+        assert_eq!(wait.until, Some(Instant::now() + Duration::from_secs(20)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_outage_requests_return_spread_out() {
+        let route = away();
+        let probe = probe(&route).await;
+        route.alive(Some(probe));
         let start = Instant::now();
-        loop {
-            match push(&route, FailureKind::Unreachable, None) {
-                PushBack::Pause(wait) => tokio::time::sleep(wait).await,
-                PushBack::ItemOnly => tokio::time::sleep(Duration::from_secs(1)).await,
-                PushBack::GiveUp => break,
+        for _ in 0..=route.slots {
+            while let Err(wait) = route.look() {
+                tokio::time::sleep_until(wait.until.unwrap()).await;
             }
-            pauses += 1;
+            route.send();
         }
-        assert!(start.elapsed() > PATIENCE);
-        assert!(pauses < 100, "{pauses} probes");
+        assert!(start.elapsed() >= Duration::from_secs(1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn lone_push_backs_among_answers_do_not_pause_the_route() {
-        let route = Route::new(PATIENCE);
+        let route = route();
         for _ in 0..50 {
-            assert_eq!(
-                push(&route, FailureKind::Overloaded, None),
-                PushBack::ItemOnly
-            );
+            assert_eq!(push(&route, None), PushBack::ItemOnly);
             route.answered();
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_wave_of_push_backs_pauses_once() {
-        let route = Route::new(PATIENCE);
-        let sent = Instant::now();
-        let judge = |_| route.pushed_back(&failure(FailureKind::RateLimit), None, sent, 0.0);
-        let pauses = (0..64)
-            .map(judge)
-            .filter(|it| matches!(it, PushBack::Pause(_)))
-            .count();
+        let route = route();
+        let is_pause = |it: &PushBack| matches!(it, PushBack::Paused(_));
+        let pauses = (0..64).map(|_| push(&route, None)).filter(is_pause).count();
         assert_eq!(pauses, 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_servers_own_wait_is_kept_with_a_stagger_on_top() {
-        let route = Route::new(PATIENCE);
-        let asked = Duration::from_secs(20);
-        let PushBack::Pause(wait) = route.pushed_back(
-            &failure(FailureKind::RateLimit),
-            Some(asked),
-            Instant::now(),
-            0.5,
-        ) else {
-            panic!()
+        let route = route();
+        let wait = Some(Duration::from_secs(20));
+        let judged = route.pushed_back(asked(1), &failure(FailureKind::RateLimit), wait, 0.5);
+        assert_eq!(judged, PushBack::Paused(Duration::from_secs(21)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_only_one_item_is_told_is_its_own() {
+        let route = route();
+        let suspect = Asked {
+            is_suspect: true,
+            ..asked(1)
         };
-        assert_eq!(wait, Duration::from_secs(21));
+        let wait = Some(Duration::from_secs(20));
+        let judged = route.pushed_back(suspect, &failure(FailureKind::RateLimit), wait, 0.5);
+        assert_eq!(judged, PushBack::ItemOnly);
+        assert!(route.look().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_absurd_wait_ends_the_run_instead_of_sleeping_for_years() {
-        let route = Route::new(PATIENCE);
-        let asked = Some(Duration::MAX);
-        let judged =
-            route.pushed_back(&failure(FailureKind::RateLimit), asked, Instant::now(), 1.0);
-        assert_eq!(judged, PushBack::GiveUp);
+        let route = route();
+        let wait = Some(Duration::MAX);
+        let judged = route.pushed_back(asked(1), &failure(FailureKind::RateLimit), wait, 1.0);
+        let PushBack::GiveUp(failure) = judged else {
+            panic!("{judged:?}")
+        };
+        assert_eq!(failure.kind, FailureKind::LongWait);
+        assert!(
+            failure.message.contains("30m 00s is the most"),
+            "{}",
+            failure.message
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! What a run tells its listeners, and the gauges that they may read between events.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::item::ItemId;
@@ -36,6 +37,10 @@ pub enum Event {
     Unanswered(Bill),
     /// All requests wait.
     Paused { wait: Duration, failure: Failure },
+    /// So many requests failed in a row that only single probes go out from now on.
+    OutageBegan(Failure),
+    /// A probe was answered, and requests go out again.
+    OutageEnded { lasted: Duration, probes: u32 },
     /// So much of the budget is spent that the user should know; items that have not started go
     /// to the other model from now on, if there is one.
     BudgetLow {
@@ -80,6 +85,25 @@ pub struct Waiting {
     pub until: Instant,
 }
 
+/// An outage of the endpoint, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    pub since: Instant,
+    /// What the last failure was.
+    pub why: String,
+    /// `None` while a probe is on its way.
+    pub next_probe: Option<Instant>,
+    /// Probes so far.
+    pub probes: u32,
+}
+
+/// A request whose answer is awaited.
+#[derive(Debug, Clone)]
+pub struct Flight {
+    pub id: ItemId,
+    pub since: Instant,
+}
+
 /// Counters that change too often for events.
 #[derive(Debug, Default)]
 pub struct Gauges {
@@ -92,24 +116,66 @@ pub struct Gauges {
     /// Items that wait for their next attempt.
     pub backing_off: Counter,
     waiting: Mutex<Option<Waiting>>,
+    outage: Mutex<Option<Outage>>,
+    flights: Mutex<Flights>,
+}
+
+/// Requests whose answer is awaited, in the order of their start.
+#[derive(Debug, Default)]
+struct Flights {
+    started: u64,
+    aloft: BTreeMap<u64, Flight>,
 }
 
 impl Gauges {
+    /// Notes that a request goes out, and returns what `land` wants to hear.
+    pub fn take_off(&self, id: ItemId, since: Instant) -> u64 {
+        self.in_flight.add(1);
+        let mut flights = locked(&self.flights);
+        flights.started += 1;
+        let number = flights.started;
+        flights.aloft.insert(number, Flight { id, since });
+        number
+    }
+
+    /// Notes that a request is no longer on its way.
+    pub fn land(&self, number: u64) {
+        self.in_flight.subtract(1);
+        locked(&self.flights).aloft.remove(&number);
+    }
+
+    /// Returns the request whose answer has been awaited for longest.
+    pub fn oldest(&self) -> Option<Flight> {
+        let flights = locked(&self.flights);
+        let (_, oldest) = flights.aloft.first_key_value()?;
+        Some(oldest.clone())
+    }
+
+    /// Says how an outage stands; `None` where there is none.
+    pub fn set_outage(&self, outage: Option<Outage>) {
+        *locked(&self.outage) = outage;
+    }
+
+    /// Returns how an outage stands.
+    pub fn outage(&self) -> Option<Outage> {
+        locked(&self.outage).clone()
+    }
+
     /// Says what the next request waits for; `None` when it goes out.
     pub fn set_waiting(&self, waiting: Option<Waiting>) {
-        *self
-            .waiting
-            .lock()
-            .expect("no code panics while it holds this lock") = waiting;
+        *locked(&self.waiting) = waiting;
     }
 
     /// Returns what the next request waits for.
     pub fn waiting(&self) -> Option<Waiting> {
-        self.waiting
-            .lock()
-            .expect("no code panics while it holds this lock")
-            .clone()
+        locked(&self.waiting).clone()
     }
+}
+
+fn locked<T>(gauge: &Mutex<T>) -> MutexGuard<'_, T> {
+    gauge
+        .lock()
+        .expect("no code panics while it holds this lock")
 }
 
 /// A number that many tasks change and a listener reads now and then.

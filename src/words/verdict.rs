@@ -102,6 +102,39 @@ pub enum FailureKind {
     Boundless,
     /// The answer was cut, since the budget had no room for a longer one.
     Cut,
+    /// The server was away for longer than the run waits.
+    Outage,
+    /// The server asked for a longer wait than the run waits.
+    LongWait,
+    /// More items ended without a result than the run allows.
+    ErrorRate,
+    /// The first items were all rejected in the same way.
+    SameRejection,
+}
+
+impl Failure {
+    /// Returns what happened in a few words, for a line that says what is going on.
+    pub fn cause(&self) -> String {
+        match self.http_status {
+            Some(status) => format!("server answers {status}"),
+            None => self.kind.words().to_owned(),
+        }
+    }
+
+    /// Tells whether this may be the route's failure and no item's: no connection, no answer, or
+    /// a server error.
+    pub fn may_be_of_route(&self) -> bool {
+        let is_failure = matches!(
+            self.kind,
+            FailureKind::ServerError
+                | FailureKind::Overloaded
+                | FailureKind::Timeout
+                | FailureKind::Network
+                | FailureKind::Unreachable
+        );
+        // Whoever answers with another status is at work.
+        is_failure && self.http_status.is_none_or(|status| status >= 500)
+    }
 }
 
 impl FailureKind {
@@ -126,6 +159,10 @@ impl FailureKind {
             Self::Budget => "budget too small",
             Self::Boundless => "cost without a bound",
             Self::Cut => "cut by the budget",
+            Self::Outage => "outage",
+            Self::LongWait => "wait too long",
+            Self::ErrorRate => "error rate",
+            Self::SameRejection => "all rejected",
         }
     }
 

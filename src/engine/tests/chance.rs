@@ -9,12 +9,14 @@ use super::scene::{Scene, Seen, ms};
 use super::script::{Ask, Say};
 
 /// What the endpoint may say, ordinary answers first.
-const SAYS: [Say; 14] = [
+const SAYS: [Say; 16] = [
     Say::Done,
     Say::Done,
     Say::Done,
     Say::Used(40),
     Say::Failed,
+    Say::Hopeless,
+    Say::Overloaded,
     Say::Broke,
     Say::Malformed,
     Say::Throttled(None),

@@ -63,6 +63,7 @@ async fn an_empty_input_is_complete_at_once() {
 async fn the_slot_goes_back_before_backing_off() {
     let seen = Scene::new(400, ms(50), fails_first)
         .concurrency(4)
+        .without_breaker()
         .play()
         .await;
     seen.assert_all_ok();
@@ -74,6 +75,7 @@ async fn the_slot_goes_back_before_backing_off() {
 async fn items_that_all_sleep_in_backoff_still_fill_only_the_window() {
     let seen = Scene::new(1000, ms(1), |_| Say::Failed)
         .concurrency(4)
+        .without_breaker()
         .max_retries(u32::MAX)
         .stop_at(seconds(300), Phase::Draining)
         .play()

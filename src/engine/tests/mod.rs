@@ -6,6 +6,7 @@
 mod chance;
 mod flow;
 mod money;
+mod outage;
 mod outcomes;
 mod push_back;
 mod rates;

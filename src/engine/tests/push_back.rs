@@ -139,48 +139,6 @@ async fn lone_refusals_among_answers_slow_nobody_else() {
     assert!(seen.took < seconds(4), "{:?}", seen.took);
 }
 
-/// Returns what was seen of an endpoint that answers for two seconds, is away for ten minutes,
-/// and answers again.
-async fn outage(latency: Duration, refusal: Say) -> (Seen, usize) {
-    let (from, until) = (seconds(2), seconds(602));
-    let script = move |ask: Ask| match from <= ask.at && ask.at < until {
-        true => (latency, refusal),
-        false => (LATENCY, Say::Done),
-    };
-    let seen = Scene::new(10_000, LATENCY, |_| Say::Done)
-        .timed(script)
-        .concurrency(SLOTS)
-        .max_retries(0)
-        .play()
-        .await;
-    let sent = seen.started(from, until);
-    println!("ten minutes of {refusal:?} after {latency:?}: {sent} requests");
-    assert_no_attempt_spent(&seen);
-    assert!(seen.took < until + seconds(60 + 20), "{:?}", seen.took);
-    (seen, sent)
-}
-
-/// Pauses of 30 to 60 s leave room for about 20 probes, each of one request or two.
-#[tokio::test(start_paused = true)]
-async fn an_outage_of_refused_connections_loses_nothing_and_is_probed_rarely() {
-    let (_, sent) = outage(ms(1), Say::Unreachable).await;
-    assert!(sent <= SLOTS + 2 * 25, "{sent}");
-}
-
-/// As before, but each probe lets a few requests out before its answer is back.
-#[tokio::test(start_paused = true)]
-async fn an_outage_of_refusals_loses_nothing_and_is_probed_rarely() {
-    let (_, sent) = outage(LATENCY, Say::Throttled(None)).await;
-    assert!(sent <= SLOTS + 25 * PROBES, "{sent}");
-}
-
-/// The worst probe: all slots are in use before the first of them fails.
-#[tokio::test(start_paused = true)]
-async fn an_outage_that_is_slow_to_refuse_loses_nothing() {
-    let (_, sent) = outage(seconds(5), Say::Unreachable).await;
-    assert!(sent <= SLOTS * 25, "{sent}");
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_dead_endpoint_halts_after_a_few_requests() {
     for slots in [1, 4, SLOTS] {
@@ -199,7 +157,7 @@ async fn a_dead_endpoint_halts_after_a_few_requests() {
 #[tokio::test(start_paused = true)]
 async fn a_route_that_only_refuses_halts_when_patience_ends() {
     let mut scene = Scene::new(1000, LATENCY, |_| Say::Throttled(None)).concurrency(8);
-    scene.settings.patience = seconds(600);
+    scene.settings.max_outage = seconds(600);
     let seen = scene.play().await;
     assert!(seen.took >= seconds(600), "{:?}", seen.took);
     assert!(seen.took < seconds(600 + 70), "{:?}", seen.took);
@@ -221,7 +179,7 @@ async fn a_refused_item_among_answered_ones_fails_alone_when_patience_ends() {
         _ => Say::Done,
     })
     .concurrency(2);
-    scene.settings.patience = seconds(600);
+    scene.settings.max_outage = seconds(600);
     let seen = scene.play().await;
     assert!(seen.ending.complete);
     assert_eq!(seen.status(7).unwrap().1, FailureKind::RateLimit);
@@ -256,7 +214,7 @@ async fn a_pause_does_not_wait_for_a_slow_listener() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_beyond_patience_leaves_its_first_items_pending() {
     let mut scene = Scene::new(8, LATENCY, |_| Say::Throttled(None)).concurrency(8);
-    scene.settings.patience = seconds(600);
+    scene.settings.max_outage = seconds(600);
     let seen = scene.play().await;
     assert!(
         seen.records().is_empty(),

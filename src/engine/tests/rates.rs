@@ -37,6 +37,7 @@ async fn retries_count_against_the_request_limit() {
         1 => Say::Failed,
         _ => Say::Done,
     })
+    .without_breaker()
     .rpm(600)
     .play()
     .await;

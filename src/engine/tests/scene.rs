@@ -125,6 +125,12 @@ impl Scene {
         self
     }
 
+    /// Leaves every failure to its item.
+    pub fn without_breaker(mut self) -> Self {
+        self.settings.breaker = u32::MAX;
+        self
+    }
+
     pub fn rpm(mut self, limit: u32) -> Self {
         self.settings.rpm = NonZeroU32::new(limit);
         self

@@ -23,6 +23,8 @@ pub enum Say {
     Failed,
     /// As before, and the server says that asking again will not help.
     Hopeless,
+    /// No room at the moment, without a word of how long.
+    Overloaded,
     /// Refused for now; the wait in seconds where the server names one.
     Throttled(Option<u64>),
     Rejected,
@@ -60,6 +62,7 @@ pub fn spoken(say: Say) -> Exchange {
         Say::Malformed => (200, "malformed".to_owned()),
         Say::Failed => (500, "failed".to_owned()),
         Say::Hopeless => (500, "hopeless".to_owned()),
+        Say::Overloaded => (503, "overloaded".to_owned()),
         Say::Throttled(None) => (429, "throttled".to_owned()),
         Say::Throttled(Some(wait)) => (429, format!("throttled {wait}")),
         Say::Rejected => (400, "rejected".to_owned()),
@@ -128,6 +131,10 @@ fn of_words(reply: &Reply) -> Verdict {
         "malformed" => Verdict::Malformed(failure(FailureKind::Malformed)),
         "failed" => Verdict::Retry(failure(FailureKind::ServerError)),
         "hopeless" => Verdict::Fail(failure(FailureKind::ServerError)),
+        "overloaded" => Verdict::Throttle {
+            failure: failure(FailureKind::Overloaded),
+            wait: None,
+        },
         "throttled" => Verdict::Throttle {
             failure: failure(FailureKind::RateLimit),
             wait: rest.parse().ok().map(Duration::from_secs),
