@@ -11,6 +11,7 @@ mod bill;
 mod breaker;
 pub mod budget;
 mod funding;
+mod guard;
 mod judge;
 mod limiter;
 mod outputs;
@@ -23,11 +24,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use admission::Admission;
 use attempt::End;
 use budget::Budget;
+use guard::Guard;
 use outputs::Outputs;
 use route::Route;
 pub use stop::{Phase, Stop};
@@ -59,6 +61,8 @@ pub struct Settings {
     pub breaker: u32,
     /// How long the route may go without a single answer before the run gives up.
     pub max_outage: Duration,
+    /// The part of items that may end without a result, from 0 to 1.
+    pub max_error_rate: Option<f64>,
     pub seed: u64,
     /// How long the answers of earlier runs were.
     pub lengths: Lengths,
@@ -75,6 +79,7 @@ impl Default for Settings {
             item_timeout: None,
             breaker: 8,
             max_outage: Duration::from_secs(30 * 60),
+            max_error_rate: None,
             seed: 0,
             lengths: Lengths::default(),
         }
@@ -88,6 +93,8 @@ pub struct Ending {
     pub complete: bool,
     /// Why the run stopped itself.
     pub halted: Option<Failure>,
+    /// What a task said that ended by a bug of ours; its item stays pending.
+    pub panicked: Option<String>,
     /// Items were begun and not settled.
     pub left_pending: bool,
 }
@@ -171,6 +178,7 @@ impl<T: Transport> Engine<T> {
         let window = window(shared.settings.concurrency);
         let mut lives = JoinSet::new();
         let mut ending = Ending::default();
+        let mut guard = Guard::new(shared.settings.max_error_rate);
         let mut batch = Vec::new().into_iter();
         let mut exhausted = false;
         loop {
@@ -188,7 +196,7 @@ impl<T: Transport> Engine<T> {
             tokio::select! {
                 () = shared.stop.reached(Phase::Aborting) => break,
                 () = shared.stop.reached(Phase::Draining), if running => {}
-                Some(end) = lives.join_next() => self.take_end(end, &mut ending).await,
+                Some(end) = lives.join_next() => self.take_end(end, &mut guard, &mut ending).await,
                 next = batches.recv(), if wants_more => match next {
                     Some(entries) => batch = entries.into_iter(),
                     None => exhausted = true,
@@ -197,7 +205,7 @@ impl<T: Transport> Engine<T> {
         }
         // Answers that have arrived are paid for, also when the rest is dropped.
         while let Some(end) = lives.try_join_next() {
-            self.take_end(end, &mut ending).await;
+            self.take_end(end, &mut guard, &mut ending).await;
         }
         ending.left_pending |= batch.len() > 0 || !lives.is_empty();
         let dropped = shared.gauges.in_flight.value();
@@ -207,6 +215,10 @@ impl<T: Transport> Engine<T> {
             shared.emit(Event::Dropped(dropped)).await;
         }
         ending.complete = exhausted && !ending.left_pending;
+        if ending.complete {
+            // A guard had nothing left to stop.
+            ending.halted = None;
+        }
         ending
     }
 
@@ -214,7 +226,10 @@ impl<T: Transport> Engine<T> {
         match entry {
             Entry::Item(item) => {
                 let shared = self.shared.clone();
-                lives.spawn(async move { attempt::live(&shared, item).await });
+                lives.spawn(async move {
+                    let _alarm = Alarm(&shared.stop);
+                    attempt::live(&shared, item).await
+                });
             }
             Entry::Bad(line) => {
                 self.shared
@@ -227,12 +242,20 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    async fn take_end(&self, end: Result<End, tokio::task::JoinError>, ending: &mut Ending) {
+    async fn take_end(&self, end: Result<End, JoinError>, guard: &mut Guard, ending: &mut Ending) {
         match end {
             Ok(End::Settled(record, slot)) => {
+                let objection = guard.settled(&record);
+                if objection.is_some() {
+                    // Now, since the listener may be slow.
+                    self.shared.stop.advance(Phase::Draining);
+                }
                 self.shared
                     .emit(Event::Settled(record, Hold::of(slot)))
                     .await;
+                if let Some(failure) = objection {
+                    self.halt(failure, ending).await;
+                }
             }
             Ok(End::Unasked(record)) => {
                 let settled = Event::Settled(record, Hold::default());
@@ -241,15 +264,52 @@ impl<T: Transport> Engine<T> {
             Ok(End::Pending | End::Unaffordable(_)) => ending.left_pending = true,
             Ok(End::Halted(failure)) => {
                 ending.left_pending = true;
-                self.shared.stop.advance(Phase::Draining);
-                if ending.halted.is_none() {
-                    self.shared.emit(Event::Halted(failure.clone())).await;
-                    ending.halted = Some(failure);
-                }
+                self.halt(failure, ending).await;
             }
-            // A bug of ours: end with its message rather than go on in doubt.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => self.give_up(error, ending).await,
         }
+    }
+
+    /// Starts nothing new, and tells why, once.
+    async fn halt(&self, failure: Failure, ending: &mut Ending) {
+        self.shared.stop.advance(Phase::Draining);
+        if ending.halted.is_none() {
+            self.shared.emit(Event::Halted(failure.clone())).await;
+            ending.halted = Some(failure);
+        }
+    }
+
+    /// A bug of ours in one item's life: what is in flight is still waited for, and nothing else
+    /// is asked in doubt.
+    async fn give_up(&self, error: JoinError, ending: &mut Ending) {
+        ending.left_pending = true;
+        // Its request may have been on its way.
+        self.shared.emit(Event::Dropped(1)).await;
+        ending.panicked.get_or_insert_with(|| words_of(error));
+    }
+}
+
+/// Stops the run where a task panics, before its slot is used by another request.
+struct Alarm<'a>(&'a Stop);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.advance(Phase::Draining);
+        }
+    }
+}
+
+/// Returns what a panic said.
+fn words_of(error: JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else {
+        return "a task was cancelled".to_owned();
+    };
+    match panic.downcast::<String>() {
+        Ok(words) => *words,
+        Err(panic) => panic
+            .downcast_ref::<&str>()
+            .map_or_else(|| "a panic without words".to_owned(), ToString::to_string),
     }
 }
 

@@ -422,16 +422,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_push_back_of_a_probe_ends_the_outage_and_begins_a_pause() {
-        let route = away();
-        let probe = probe(&route).await;
-        assert!(route.alive(Some(probe)).is_some());
-        assert!(matches!(push(&route, Some(20)), PushBack::Paused(_)));
-        let wait = route.look().unwrap_err();
-        assert_eq!(wait.until, Some(Instant::now() + Duration::from_secs(20)));
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn after_an_outage_requests_return_spread_out() {
         let route = away();
         let probe = probe(&route).await;

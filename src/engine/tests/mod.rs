@@ -5,6 +5,8 @@
 
 mod chance;
 mod flow;
+mod guards;
+mod mishaps;
 mod money;
 mod outage;
 mod outcomes;

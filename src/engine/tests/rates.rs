@@ -139,7 +139,7 @@ async fn an_item_heavier_than_a_whole_minute_settles() {
 
 #[tokio::test(start_paused = true)]
 async fn error_answers_use_no_tokens() {
-    let seen = Scene::new(100, ms(50), |_| Say::Rejected)
+    let seen = Scene::new(100, ms(50), |_| Say::Filtered)
         .tpm(6_000)
         .with_items(|item| {
             item.prompt_tokens = Some(Tokens(1000));

@@ -40,6 +40,10 @@ pub struct Scene {
     /// How long the listener takes over each event.
     pub listening: Duration,
     pub budget: Option<Arc<Budget>>,
+    /// When the process is stopped, and for how long.
+    pub sleeps: Vec<(Duration, Duration)>,
+    /// How often others must run before an answer that has arrived is read.
+    pub hops: usize,
     script: Arc<Script>,
 }
 
@@ -102,6 +106,8 @@ impl Scene {
             event_queue: 64,
             listening: Duration::ZERO,
             budget: None,
+            sleeps: Vec::new(),
+            hops: 0,
             script: Arc::new(move |ask| (latency, script(ask))),
         }
     }
@@ -160,6 +166,7 @@ impl Scene {
         let wire = Arc::new(Wire {
             start: Instant::now(),
             script: self.script,
+            hops: self.hops,
             state: Mutex::default(),
         });
         let (start, items) = (wire.start, self.entries.len());
@@ -180,7 +187,9 @@ impl Scene {
         let feeding = feed(self.entries, entries_in, wire.clone());
         let listening = listen(events, self.listening, wire.clone());
         let stopping = throw(self.stops, start, stop);
-        let ((ending, took), (), events, ()) = tokio::join!(run, feeding, listening, stopping);
+        let sleeping = oversleep(self.sleeps, start);
+        let ((ending, took), (), events, (), ()) =
+            tokio::join!(run, feeding, listening, stopping, sleeping);
         let state = wire.lock();
         Seen {
             ending,
@@ -236,10 +245,18 @@ async fn throw(stops: Vec<(Duration, Phase)>, start: Instant, stop: Stop) {
     }
 }
 
+async fn oversleep(sleeps: Vec<(Duration, Duration)>, start: Instant) {
+    for (time, span) in sleeps {
+        tokio::time::sleep_until(start + time).await;
+        tokio::time::advance(span).await;
+    }
+}
+
 /// The scripted endpoint and what was seen at it.
 struct Wire {
     start: Instant,
     script: Arc<Script>,
+    hops: usize,
     state: Mutex<State>,
 }
 
@@ -268,6 +285,9 @@ impl Transport for Scripted {
             std::future::pending::<()>().await;
         }
         tokio::time::sleep(latency).await;
+        for _ in 0..self.0.hops {
+            tokio::task::yield_now().await;
+        }
         spoken(say)
     }
 }

@@ -35,6 +35,9 @@ pub enum Say {
     Unreachable,
     /// Nothing, for ever.
     Silence,
+    /// A bug of ours on the way there, or in reading what came back.
+    PanicInTransport,
+    PanicInProvider,
 }
 
 /// One request, as the script sees it.
@@ -72,6 +75,8 @@ pub fn spoken(say: Say) -> Exchange {
         Say::Broke => return broken(TransportErrorKind::Broken, "the connection broke"),
         Say::Unreachable => return broken(TransportErrorKind::Unreachable, "connection refused"),
         Say::Silence => unreachable!("it never speaks"),
+        Say::PanicInTransport => panic!("a bug on the way"),
+        Say::PanicInProvider => (200, "poison".to_owned()),
     };
     Ok(Reply {
         status: StatusCode::from_u16(status).unwrap(),
@@ -143,6 +148,7 @@ fn of_words(reply: &Reply) -> Verdict {
         "filtered" => Verdict::Filter(failure(FailureKind::ContentFilter)),
         "mismatched" => Verdict::Mismatch(failure(FailureKind::NotFound)),
         "denied" => Verdict::Halt(failure(FailureKind::Auth)),
+        "poison" => panic!("a bug in reading"),
         word => unreachable!("nothing says {word}"),
     }
 }
