@@ -33,7 +33,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Try it without a key:\n  llmbatch run examples/tickets.jsonl --prompt-file examples/classify.txt --simulate\n\nExit codes: 0 every item has a result, 1 the output could not be written,\n2 bad usage or input (nothing was sent), 3 some items are in the errors file,\n4 stopped by a guard (budget, key, quota, outage), 130/143 interrupted; --resume continues"
+    after_help = "Try it without a key:\n  llmbatch run examples/tickets.jsonl --prompt-file examples/classify.txt --simulate\n\nExit codes: 0 every item has a result, 1 the output could not be written,\n2 bad usage or input (nothing was sent), 3 some items are in the errors file,\n4 stopped by a guard (budget, key, quota, outage, errors), 130/143 interrupted; --resume continues"
 )]
 pub struct RunArgs {
     /// JSONL file of items, or - for standard input
@@ -129,6 +129,29 @@ pub struct RunArgs {
         help_heading = "Limits"
     )]
     pub timeout: f64,
+    /// Seconds that an item may take with its retries; waiting for limits and outages does not count
+    #[arg(long, value_name = "S", help_heading = "Limits")]
+    pub item_timeout: Option<f64>,
+
+    /// Send single probes only after N failures of the server in a row
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Guards")]
+    pub breaker: u32,
+    /// Stop when nobody was answered for so many seconds
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = 1800.0,
+        help_heading = "Guards"
+    )]
+    pub max_outage: f64,
+    /// Stop when more of the last 100 items than this have no result, e.g. 5%
+    #[arg(
+        long,
+        value_name = "P",
+        allow_hyphen_values = true,
+        help_heading = "Guards"
+    )]
+    pub max_error_rate: Option<String>,
 
     /// Never spend more than this, over all runs of this output, whatever happens
     #[arg(
@@ -219,6 +242,10 @@ pub fn command() -> clap::Command {
         let hidden = [
             "retry",
             "checkpoint_every",
+            "item_timeout",
+            "breaker",
+            "max_outage",
+            "max_error_rate",
             "budget_warn",
             "downgrade",
             "confirm_above",

@@ -4,14 +4,13 @@ mod address;
 mod key;
 mod target;
 
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 
 use super::args::{FormatArg, RetryStatus, RunArgs, ShapeArgs};
+use super::limits;
 use super::pricing::Pricing;
 use super::refusal::Refusal;
 use super::terminal;
@@ -83,7 +82,7 @@ impl RunSettings {
             allow_changes: args.allow_changes,
             checkpoint_every: args.checkpoint_every,
             identity,
-            engine: engine_settings(args, &target)?,
+            engine: limits::engine_settings(args, usual_concurrency(&target))?,
             target,
             pricing: Pricing::from_args(&args.prices)?,
             budget: budget(args)?,
@@ -281,30 +280,12 @@ fn amount(flag: &str, typed: &str) -> Result<Usd> {
     })?)
 }
 
-fn engine_settings(args: &RunArgs, target: &Target) -> Result<engine::Settings> {
-    let timeout = Duration::try_from_secs_f64(args.timeout)
-        .ok()
-        .filter(|time| !time.is_zero() && *time <= Duration::from_secs(86_400))
-        .ok_or_else(|| {
-            Refusal::new(format!(
-                "--timeout {} is not a time in seconds",
-                args.timeout
-            ))
-            .hint("more than 0 and at most 86400")
-        })?;
-    let usual = match target {
+/// Returns the slots of such an endpoint where nobody says how many.
+fn usual_concurrency(target: &Target) -> usize {
+    match target {
         Target::Endpoint { preset, .. } => preset.concurrency,
         Target::Simulator(_) => Preset::GENERIC.concurrency,
-    };
-    Ok(engine::Settings {
-        concurrency: args.concurrency.map_or(usual, |typed| typed as usize),
-        rpm: args.rpm.and_then(NonZeroU32::new),
-        tpm: args.tpm.and_then(NonZeroU32::new),
-        max_retries: args.max_retries,
-        timeout,
-        seed: fastrand::u64(..),
-        ..engine::Settings::default()
-    })
+    }
 }
 
 #[cfg(test)]

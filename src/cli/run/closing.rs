@@ -73,6 +73,11 @@ impl Closing<'_> {
         if let Err(failed) = &self.outcome.files {
             let (what, hint) = self.explain_failed(failed);
             terminal::error(&what, Some(&hint));
+        } else if let Some(words) = &ending.panicked {
+            terminal::error(
+                &format!("a bug in llmbatch ended the run early: {words}"),
+                Some(self.bug_advice()),
+            );
         } else if let Some(failure) = &ending.halted {
             let (what, hint) = self.explain_halt(failure, requests);
             terminal::error(&what, Some(&hint));
@@ -130,6 +135,13 @@ impl Closing<'_> {
         (what, hint)
     }
 
+    fn bug_advice(&self) -> &'static str {
+        match self.job.settings.paths.results {
+            Some(_) => "every answer that came is stored, and --resume goes on; please report it",
+            None => "every answer that came is printed; please report it",
+        }
+    }
+
     fn exit(&self) -> Exit {
         let Outcome {
             ending,
@@ -143,7 +155,7 @@ impl Closing<'_> {
         let settled = tally.settled() + fed.results_before + fed.errors_before;
         let complete = ending.complete || self.total.is_some_and(|total| settled >= total);
         match signal {
-            _ if read.is_err() || files.is_err() => Exit::Failed,
+            _ if read.is_err() || files.is_err() || ending.panicked.is_some() => Exit::Failed,
             _ if complete && tally.failed() + fed.errors_before == 0 => Exit::Done,
             _ if complete => Exit::SomeErrors,
             Some(signal) => Exit::Interrupted { signal: *signal },
@@ -223,9 +235,25 @@ impl Closing<'_> {
                 "the server cannot be reached",
                 format!("check that {} is right and up", self.base_url()),
             ),
+            FailureKind::LongWait => (
+                "the server asks for too long a wait",
+                "try again later, or wait with a larger --max-outage".to_owned(),
+            ),
+            FailureKind::Outage => (
+                "the server has been away for too long",
+                "try again later; a larger --max-outage waits longer".to_owned(),
+            ),
+            FailureKind::ErrorRate => (
+                "too many items have no result (--max-error-rate)",
+                "mend what fails, or allow more".to_owned(),
+            ),
+            FailureKind::SameRejection => (
+                "the first items were all rejected in the same way",
+                "mend the request".to_owned(),
+            ),
             _ => (
                 "the server has been pushing back for too long",
-                "try again later".to_owned(),
+                "try again later; a larger --max-outage waits longer".to_owned(),
             ),
         };
         let asked = count(requests, "request");
