@@ -61,20 +61,20 @@ impl Scene {
 
     /// Records what is left on a healthy disk.
     pub fn finish(&self) {
-        let ran = self.record(&disk(), u64::MAX, |_| {});
+        let ran = self.record(&disk(), None, |_| {});
         ran.unwrap().ended.unwrap();
     }
 
     /// Opens the output and records what is not finished. `synced` hears, after each snapshot that
     /// is durable, how many items were taken in.
     pub fn run(&self, disk: &Disk, synced: impl FnMut(u64)) -> Result<Ran, OpenError> {
-        self.record(disk, ITEMS_A_SNAPSHOT, synced)
+        self.record(disk, Some(ITEMS_A_SNAPSHOT), synced)
     }
 
     fn record(
         &self,
         disk: &Disk,
-        items_a_snapshot: u64,
+        items_a_snapshot: Option<u64>,
         mut synced: impl FnMut(u64),
     ) -> Result<Ran, OpenError> {
         let (mut recorder, finished) = self.open(disk)?;
@@ -86,6 +86,9 @@ impl Scene {
             }
             recorder.take(&record);
             taken += 1;
+            let Some(items_a_snapshot) = items_a_snapshot else {
+                continue;
+            };
             let snapshot = taken % items_a_snapshot == 0;
             let written = recorder.append().and_then(|()| match snapshot {
                 true => take_snapshot(&mut recorder, Usd::from_picodollars(taken.into())),
