@@ -623,6 +623,21 @@ fn appended_and_inserted_lines_simply_run() {
 }
 
 #[test]
+fn an_input_that_changed_is_spoken_of() {
+    let folder = finished(2);
+    folder.write("in.jsonl", items(2).replace("question", "another question"));
+    let done = Run::inside(&folder)
+        .resume()
+        .simulate()
+        .loud()
+        .any_stderr()
+        .run();
+    let said = "note: the input is another than before: an id that has its result keeps it\n";
+    assert!(done.stderr.starts_with(said), "{}", done.stderr);
+    assert_eq!(done.folder.lines(RESULTS), 2);
+}
+
+#[test]
 fn removed_lines_keep_their_results() {
     let folder = finished(4);
     folder.write("in.jsonl", item(3) + &item(1));

@@ -324,6 +324,10 @@ fn known_results(
         rows.behind_checkpoint = true;
     } else if let Some(state) = state {
         notes.extend(missing(state, results));
+        if state.input.is_some() && request.input.is_some() && state.input != request.input {
+            let what = "the input is another than before: an id that has its result keeps it";
+            notes.push(what.to_owned());
+        }
     }
     // A row's own position counts only where the checkpoint vouches for the input.
     let positions_hold = from > 0;
