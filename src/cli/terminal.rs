@@ -10,10 +10,14 @@ use std::sync::{PoisonError, RwLock};
 use bytes::Bytes;
 
 use rustix::process::getpgrp;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
+};
 
 use crate::transport::Secret;
 use crate::words::human::printable;
+
+const USUAL_WIDTH: usize = 80;
 
 /// What is never shown. One program has one set of them: an error text can come from anywhere.
 static CONCEALED: RwLock<Vec<Secret>> = RwLock::new(Vec::new());
@@ -54,6 +58,14 @@ pub fn json(value: &serde_json::Value) {
         }
     }
     let _ = writeln!(io::stderr().lock(), "{}", without_secrets(&line));
+}
+
+/// Returns the columns of the terminal that standard error is.
+pub fn width() -> usize {
+    match tcgetwinsize(io::stderr()) {
+        Ok(size) if size.ws_col > 0 => size.ws_col.into(),
+        _ => USUAL_WIDTH,
+    }
 }
 
 /// Writes an error with the way out.

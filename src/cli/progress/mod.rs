@@ -1,5 +1,8 @@
 //! Progress on standard error: a bar, plain lines, or JSON.              [the only indicatif]
 
+mod counting;
+mod state;
+
 use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -8,16 +11,23 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
+pub use counting::CountingProgress;
+use state::{cells, fit};
+
 use super::args::ProgressArg;
 use super::summary::Tally;
 use super::terminal::{self, QuietEcho};
-use crate::words::event::{Event, Gauges, WaitReason};
-use crate::words::human::{count, duration, printable, thousands, usd};
+use crate::words::event::{Event, Gauges};
+use crate::words::human::{count, duration, thousands, usd};
 use crate::words::money::Usd;
 use crate::words::record::ErrorStatus;
 
 /// Rates are means over this time.
 const RATE_WINDOW: Duration = Duration::from_secs(60);
+/// What the oldest request may take of a plain line, since an id may be long.
+const LOG_WIDTH: usize = 80;
+/// Between facts that stand in one line.
+const GAP: &str = "   ";
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +164,7 @@ impl Progress {
         {
             self.warn_of_budget(*spent, *limit, downgrade.as_deref());
         }
+        self.tell_of_outage(event);
         if !self.verbose {
             return;
         }
@@ -188,6 +199,19 @@ impl Progress {
             | Event::Dropped(_)
             | Event::Unanswered(_)
             | Event::Halted(_) => {}
+        }
+    }
+
+    /// Tells of an outage also where nobody asked for details: nothing else goes on meanwhile.
+    fn tell_of_outage(&self, event: &Event) {
+        match event {
+            Event::OutageBegan(failure) => self.note(&format!(
+                "outage: {}; items keep their attempts, single probes go out: {}",
+                failure.cause(),
+                failure.message
+            )),
+            Event::OutageEnded { lasted, probes } => self.note(&state::recovered(*lasted, *probes)),
+            _ => {}
         }
     }
 
@@ -302,6 +326,7 @@ impl Progress {
     }
 
     fn draw(&self, tally: &Tally, rates: &Rates) {
+        let width = terminal::width();
         let done = tally.settled();
         self.bar.set_position(done);
         let of = match self.total {
@@ -311,20 +336,37 @@ impl Progress {
             }
             None => thousands(done),
         };
-        self.bar.set_prefix(of);
         let eta = match self.eta(tally, rates) {
             Some(eta) => format!("eta {}", duration(eta)),
             None => "eta –".to_owned(),
         };
-        let mut message = format!("{eta}\n  {}\n  {}", self.pace(rates), outcomes(tally));
-        if let Some(money) = self.money_words(tally) {
-            message.push_str(&format!("   {money}"));
+        // Beside them stand a spinner, the bar and the gaps between them.
+        let room = width.saturating_sub(8);
+        let eta = if cells(&of) + cells(&eta) <= room {
+            eta
+        } else {
+            String::new()
+        };
+        let mut message = eta;
+        for line in self.lines(tally, rates, width) {
+            message.push_str(&format!("\n{}", fit(&line, width)));
         }
-        if let Some(waiting) = self.waiting() {
-            message.push_str(&format!("\n  {}", printable(&waiting)));
-        }
+        self.bar.set_prefix(fit(&of, room));
         self.bar.set_message(message);
         self.bar.tick();
+    }
+
+    /// Returns what stands below the bar.
+    fn lines(&self, tally: &Tally, rates: &Rates, width: usize) -> Vec<String> {
+        let mut lines = vec![format!("  {}", self.pace(rates))];
+        let room = width.saturating_sub(cells(&lines[0]) + GAP.len());
+        append(&mut lines, &state::in_flight(&self.gauges, room), width);
+        lines.push(format!("  {}", outcomes(tally)));
+        if let Some(money) = self.money_words(tally) {
+            append(&mut lines, &money, width);
+        }
+        lines.extend(state::waiting(&self.gauges).map(|waiting| format!("  {waiting}")));
+        lines
     }
 
     fn pace(&self, rates: &Rates) -> String {
@@ -335,18 +377,7 @@ impl Progress {
                 thousands(rates.tokens_per_minute as u64)
             ));
         }
-        let in_flight = thousands(self.gauges.in_flight.value());
-        format!("{pace}   {in_flight} in flight")
-    }
-
-    fn waiting(&self) -> Option<String> {
-        let waiting = self.gauges.waiting()?;
-        let left = waiting.until.saturating_duration_since(Instant::now());
-        Some(match waiting.reason {
-            WaitReason::RequestsPerMinute => "waiting for RPM (requests per minute)".to_owned(),
-            WaitReason::TokensPerMinute => "waiting for TPM (tokens per minute)".to_owned(),
-            WaitReason::Paused(why) => format!("paused {}: {why}", duration(left)),
-        })
+        pace
     }
 
     fn log_line(&self, tally: &Tally, rates: &Rates) -> String {
@@ -355,13 +386,14 @@ impl Progress {
             Some(total) => format!("{} of {} items", thousands(done), thousands(total)),
             None => format!("{} items", thousands(done)),
         };
-        let mut parts = vec![of, outcomes(tally), self.pace(rates)];
+        let flight = state::in_flight(&self.gauges, LOG_WIDTH);
+        let mut parts = vec![of, outcomes(tally), self.pace(rates), flight];
         parts.extend(
             self.eta(tally, rates)
                 .map(|eta| format!("eta {}", duration(eta))),
         );
         parts.extend(self.money_words(tally));
-        parts.extend(self.waiting());
+        parts.extend(state::waiting(&self.gauges));
         parts.join("   ")
     }
 
@@ -376,11 +408,13 @@ impl Progress {
             "retries": tally.retries,
             "push_backs": tally.push_backs,
             "in_flight": self.gauges.in_flight.value(),
+            "oldest": state::oldest_json(&self.gauges),
             "backing_off": self.gauges.backing_off.value(),
             "requests_per_minute": rates.requests_per_minute,
             "tokens_per_minute": rates.tokens_per_minute,
             "eta_seconds": self.eta(tally, rates).map(|eta| eta.as_secs_f64()),
-            "waiting": self.waiting(),
+            "waiting": state::waiting(&self.gauges),
+            "outage": state::outage_json(&self.gauges),
             "spent_usd": money.map(|(spent, _)| spent.as_f64()),
             "projected_usd": money.and_then(|(_, projected)| Some(projected?.as_f64())),
             "budget_usd": self.purse.limit.map(Usd::as_f64),
@@ -388,56 +422,14 @@ impl Progress {
     }
 }
 
-/// Shows how far the counting of a file's tokens has come.
-pub struct CountingProgress {
-    style: Style,
-    bar: ProgressBar,
-    total: u64,
-    next: Instant,
-}
-
-impl CountingProgress {
-    pub fn new(style: Style, total: u64) -> Self {
-        let bar = match style {
-            Style::Bar => {
-                ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10))
-            }
-            _ => ProgressBar::hidden(),
-        };
-        let template = "{spinner} counting {prefix}  {wide_bar}  eta {eta}";
-        bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
-        CountingProgress {
-            style,
-            bar,
-            total,
-            next: Instant::now() + style.interval(),
+/// Adds a fact to the last line, or starts another where there is no room.
+fn append(lines: &mut Vec<String>, fact: &str, width: usize) {
+    match lines.last_mut() {
+        Some(last) if cells(last) + cells(GAP) + cells(fact) <= width => {
+            last.push_str(GAP);
+            last.push_str(fact);
         }
-    }
-
-    /// Tells how many items are counted.
-    pub fn tell(&mut self, done: u64) {
-        let now = Instant::now();
-        if now < self.next {
-            return;
-        }
-        self.next = now + self.style.interval();
-        let of = format!("{}/{}", thousands(done), thousands(self.total));
-        match self.style {
-            Style::Bar => {
-                self.bar.set_prefix(of);
-                self.bar.set_position(done);
-            }
-            Style::Log => terminal::line(&format!("counting tokens: {of} items")),
-            Style::Json => {
-                terminal::json(&json!({"event": "counting", "done": done, "total": self.total}))
-            }
-            Style::Silent => {}
-        }
-    }
-
-    /// Takes the bar away.
-    pub fn finish(self) {
-        self.bar.finish_and_clear();
+        _ => lines.push(format!("  {fact}")),
     }
 }
 
