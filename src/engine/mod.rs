@@ -215,10 +215,6 @@ impl<T: Transport> Engine<T> {
             shared.emit(Event::Dropped(dropped)).await;
         }
         ending.complete = exhausted && !ending.left_pending;
-        if ending.complete {
-            // A guard had nothing left to stop.
-            ending.halted = None;
-        }
         ending
     }
 

@@ -162,7 +162,13 @@ impl Route {
         if let Some(probe) = &mut probe {
             probe.reported = true;
             let ramp = Pause::new(Instant::now(), String::new());
-            state.pause.get_or_insert(ramp);
+            if state
+                .pause
+                .as_ref()
+                .is_none_or(|pause| ramp.outlasts(pause))
+            {
+                state.pause = Some(ramp);
+            }
             self.show_outage(&state);
             self.changed.notify_one();
         }

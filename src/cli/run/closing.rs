@@ -36,10 +36,13 @@ impl Closing<'_> {
         } = self.outcome;
         let exit = self.exit();
         let before = self.before();
+        // Where all items were done already, there was nothing to stop.
+        let halted = ending.halted.as_ref();
+        let halted = halted.filter(|_| !matches!(exit, Exit::Done | Exit::SomeErrors));
         let summary = Summary {
             tally,
             exit,
-            halted: ending.halted.as_ref(),
+            halted,
             items: self.total.unwrap_or(fed.entries),
             results_before: before.results,
             errors_before: before.errors,
@@ -78,7 +81,7 @@ impl Closing<'_> {
                 &format!("a bug in llmbatch ended the run early: {words}"),
                 Some(self.bug_advice()),
             );
-        } else if let Some(failure) = &ending.halted {
+        } else if let Some(failure) = halted {
             let (what, hint) = self.explain_halt(failure, requests);
             terminal::error(&what, Some(&hint));
         }

@@ -29,7 +29,6 @@ async fn too_many_failures_stop_the_run_and_keep_what_is_in_flight() {
     assert!(!seen.ending.complete && seen.ending.left_pending);
 }
 
-/// Negative control: with bad lines told to the guard, the run stops.
 #[tokio::test(start_paused = true)]
 async fn bad_lines_are_no_errors_of_the_endpoint() {
     let mut scene = Scene::new(300, LATENCY, |_| Say::Done);
@@ -50,13 +49,6 @@ async fn first_items_that_are_all_rejected_alike_stop_the_run() {
     assert_eq!(halted(&seen), FailureKind::SameRejection);
     assert!((20..=28).contains(&seen.sent.len()), "{}", seen.sent.len());
     assert_eq!(seen.records().len(), seen.sent.len());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_run_of_rejected_items_only_is_complete_where_nothing_is_left_to_stop() {
-    let seen = Scene::new(20, LATENCY, |_| Say::Rejected).play().await;
-    assert!(seen.ending.complete && seen.ending.halted.is_none());
-    assert_eq!(seen.failed(), 20);
 }
 
 /// Plays one item that may take so many seconds with its retries.

@@ -111,6 +111,9 @@ async fn storm(refuse: fn(Ask) -> Say) -> Seen {
         .play()
         .await;
     assert_no_attempt_spent(&seen);
+    // Each request beyond one for each item was refused in the storm.
+    let refused = seen.started(Duration::ZERO, STORM);
+    assert!(seen.sent.len() <= 10_000 + refused);
     // Settled ones may still be on their way to the listener.
     assert!(seen.most_open <= window(SLOTS) + 64);
     seen
