@@ -40,34 +40,13 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
+use support::death::{Death, Moment, holds_lock};
 use support::evidence::{CHECKPOINT, Claim, ERRORS, RESULTS, Rows};
 use support::server::Server;
-use support::{Folder, Run, Running, Said, ids, item_ids, items, tag, wait_until};
+use support::{Folder, Run, Said, ids, item_ids, items, tag, wait_until};
 
 const KEY: &str = "sk-canary-4b1d9e77c2a05f36";
 const ITEMS: usize = 90;
-
-/// When a run's end comes.
-#[derive(Debug, Clone, Copy)]
-enum Moment {
-    /// The output is locked, and perhaps being mended.
-    Opening,
-    /// So many more rows are written.
-    Rows(usize),
-    /// So many more answers are charged.
-    Charges(u64),
-    /// A checkpoint speaks of new rows.
-    Checkpoint,
-}
-
-/// How it comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Death {
-    Kill,
-    Signal(&'static str),
-    /// The second one drops what is in flight.
-    SignalTwice(&'static str),
-}
 
 /// What the runs themselves said of charges that no row stands for.
 #[derive(Default)]
@@ -183,23 +162,13 @@ impl World {
 
     /// Lets one run live until its moment comes. Returns its exit code, if it came to have one.
     fn live_once(&mut self) -> Option<i32> {
-        let moment = match self.random.u8(..10) {
-            0 => Moment::Opening,
-            1 => Moment::Checkpoint,
-            2..6 => Moment::Rows(self.random.usize(..14)),
-            _ => Moment::Charges(self.random.u64(..14)),
-        };
-        let death = match self.random.u8(..12) {
-            0 => Death::Signal("INT"),
-            1 => Death::Signal("TERM"),
-            2 => Death::SignalTwice("INT"),
-            _ => Death::Kill,
-        };
+        let moment = Moment::draw(&mut self.random);
+        let death = Death::draw(&mut self.random);
         let charged = self.server.count("charged_answers");
         let before = Rows::of(&self.folder);
         let mut running = self.run(&self.folder, &self.server).start();
-        self.await_moment(moment, &mut running);
-        let said = die(running, death);
+        moment.come(&mut running, &self.folder, &self.server);
+        let said = death.strike(running);
         self.kills += u64::from(said.code.is_none());
         self.check_secrecy(&said);
         self.check_rows();
@@ -211,23 +180,6 @@ impl World {
         }
         self.reports.awaits_note = said.code.is_none();
         said.code
-    }
-
-    fn await_moment(&self, moment: Moment, running: &mut Running) {
-        let (rows, charges) = (
-            self.folder.lines(RESULTS),
-            self.server.count("charged_answers"),
-        );
-        wait_until("the moment of death", || {
-            running.has_ended()
-                || match moment {
-                    Moment::Opening => holds_lock(running.pid()),
-                    Moment::Rows(more) => self.folder.lines(RESULTS) >= rows + more,
-                    Moment::Charges(more) => self.server.count("charged_answers") >= charges + more,
-                    Moment::Checkpoint => Claim::read(&self.folder)
-                        .is_some_and(|claim| claim.finished_count > rows as u64),
-                }
-        });
     }
 
     /// Takes down what a run, or the one after it, says of charges without a row.
@@ -419,45 +371,6 @@ impl World {
         }
         extra
     }
-}
-
-/// Ends a run. One that came to its own end first is heard all the same.
-fn die(mut running: Running, death: Death) -> Said {
-    if running.has_ended() {
-        return running.said();
-    }
-    match death {
-        Death::Kill => return running.kill(),
-        Death::Signal(name) => running.signal(name),
-        Death::SignalTwice(name) => {
-            running.signal(name);
-            wait_until("the first signal is heard", || {
-                running.stderr_so_far().contains("stopping") || running.has_ended()
-            });
-            if !running.has_ended() {
-                running.signal(name);
-            }
-        }
-    }
-    let said = running.said();
-    // Too early to be heard, a signal is a kill.
-    let ends = [None, Some(0), Some(3), Some(130), Some(143)];
-    assert!(
-        ends.contains(&said.code),
-        "{:?}: {}",
-        said.code,
-        said.stderr
-    );
-    said
-}
-
-fn holds_lock(pid: u32) -> bool {
-    let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
-        return true;
-    };
-    open.flatten()
-        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
-        .any(|path| path.ends_with("in.results.lock"))
 }
 
 /// Finds how many requests of the run before may have been on their way.

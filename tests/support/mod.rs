@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub mod death;
 pub mod evidence;
 pub mod script;
 pub mod server;
@@ -386,9 +387,7 @@ impl Running {
 
     /// Sends a signal by name, such as `INT`.
     pub fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status();
-        assert!(sent.unwrap().success());
+        signal(self.pid(), name);
     }
 
     /// Ends it without any warning, and returns what it had said.
@@ -502,6 +501,14 @@ impl Outcome {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap()
     }
+}
+
+/// Sends a process a signal by name.
+fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status();
+    assert!(sent.unwrap().success());
 }
 
 /// Tells whether a file or stream of a run holds a text.

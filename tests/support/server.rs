@@ -50,6 +50,11 @@ impl Server {
         &self.base_url
     }
 
+    /// Sends it a signal by name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        super::signal(self.child.id(), name);
+    }
+
     /// Returns one of the counters.
     pub fn count(&self, name: &str) -> u64 {
         self.stats()[name].as_u64().expect("a counter's name")
