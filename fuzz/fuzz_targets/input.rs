@@ -1,0 +1,8 @@
+//! Any bytes as an input file.
+#![no_main]
+
+#[path = "../properties.rs"]
+#[allow(dead_code, reason = "each target tries one of them")]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|content: &[u8]| properties::input(content));
