@@ -5,16 +5,20 @@
 //! error text holds a URL; no secret comes back in a body or a header. It knows no items and no
 //! meaning.
 
+mod reuse;
 mod secret;
 
 use std::error::Error;
 use std::future::Future;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use hyper_util::client::proxy::matcher::Matcher;
 
 use crate::words::wire::{Exchange, Reply, Request, TransportError, TransportErrorKind};
 
+use reuse::Reuse;
 pub use secret::Secret;
 
 /// The largest response body, after decompression.
@@ -33,6 +37,8 @@ pub trait Transport: Send + Sync + 'static {
 pub struct HttpSettings {
     /// What is to be struck from whatever a server echoes.
     pub secrets: Vec<Secret>,
+    /// Who may vouch for servers, besides whom the system trusts.
+    pub authorities: Authorities,
     /// Leave the environment's proxies out, as for servers on this machine.
     pub direct: bool,
     /// The endpoint speaks HTTP without TLS.
@@ -42,40 +48,42 @@ pub struct HttpSettings {
     pub attempt_time: Duration,
 }
 
+/// Certificates of authorities.
+#[derive(Debug, Clone, Default)]
+pub struct Authorities(Vec<reqwest::Certificate>);
+
+impl Authorities {
+    /// Reads every certificate of a PEM file; `None` where there is none or one is damaged.
+    pub fn from_pem(pem: &[u8]) -> Option<Self> {
+        let certificates = reqwest::Certificate::from_pem_bundle(pem).ok()?;
+        // Only a pool looks inside them.
+        let pool = reqwest::Client::builder().tls_certs_only(certificates.iter().cloned());
+        (!certificates.is_empty() && pool.build().is_ok()).then_some(Authorities(certificates))
+    }
+}
+
 /// A pool of HTTP/1.1 connections. HTTP/2 would put all requests on one connection and so cap
 /// them at the server's stream limit.
 pub struct Http {
-    client: reqwest::Client,
-    /// What must not come back.
-    secrets: Vec<Secret>,
+    settings: HttpSettings,
+    pooled: reqwest::Client,
+    /// Uses no connection twice; made when it is needed.
+    lone: OnceLock<reqwest::Client>,
+    /// The environment's proxies, to tell of them where one fails.
+    proxies: Option<Matcher>,
+    reuse: Reuse,
 }
 
 impl Http {
     /// Makes the pool.
     pub fn new(settings: HttpSettings) -> Result<Self, TransportError> {
-        let HttpSettings {
-            secrets,
-            direct,
-            plain,
-            attempt_time,
-        } = settings;
-        let mut builder = reqwest::Client::builder()
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .connect_timeout(CONNECT_TIME.min(attempt_time.mul_f64(0.8)))
-            .pool_idle_timeout(IDLE_TIME)
-            .user_agent(concat!("llmbatch/", env!("CARGO_PKG_VERSION")));
-        if direct {
-            builder = builder.no_proxy();
-        }
-        if plain {
-            // A minimal container has no certificates, and needs none here.
-            builder = builder.tls_certs_only([]);
-        }
-        let client = builder.build().map_err(explain)?;
-        Ok(Http { client, secrets })
+        Ok(Http {
+            pooled: client(&settings, usize::MAX)?,
+            lone: OnceLock::new(),
+            proxies: (!settings.direct).then(Matcher::from_system),
+            reuse: Reuse::default(),
+            settings,
+        })
     }
 
     async fn exchange(&self, request: Request) -> Exchange {
@@ -83,7 +91,7 @@ impl Http {
         let mut outgoing = reqwest::Request::new(reqwest::Method::POST, url);
         *outgoing.headers_mut() = headers;
         *outgoing.body_mut() = Some(body.into());
-        let mut response = self.client.execute(outgoing).await.map_err(explain)?;
+        let mut response = self.execute(outgoing).await?;
         let status = response.status();
         let mut headers = std::mem::take(response.headers_mut());
         self.strike_from(&mut headers);
@@ -97,10 +105,44 @@ impl Http {
         })
     }
 
+    async fn execute(
+        &self,
+        request: reqwest::Request,
+    ) -> Result<reqwest::Response, TransportError> {
+        let proxied = self.is_proxied(request.url());
+        let client = match self.reuse.is_wise() {
+            true => &self.pooled,
+            false => self.lone(),
+        };
+        client.execute(request).await.map_err(|error| {
+            let error = explain(error, proxied);
+            if error.kind == TransportErrorKind::Broken {
+                self.reuse.lost();
+            }
+            error
+        })
+    }
+
+    fn lone(&self) -> &reqwest::Client {
+        self.lone.get_or_init(|| {
+            let client = client(&self.settings, 0);
+            client.unwrap_or_else(|_| self.pooled.clone())
+        })
+    }
+
+    /// Tells whether a proxy of the environment stands in between.
+    fn is_proxied(&self, url: &url::Url) -> bool {
+        let Some(proxies) = &self.proxies else {
+            return false;
+        };
+        let uri = url.as_str().parse();
+        uri.is_ok_and(|uri| proxies.intercept(&uri).is_some())
+    }
+
     /// Empties every header that repeats a secret.
     fn strike_from(&self, headers: &mut http::HeaderMap) {
         let repeats = |value: &http::HeaderValue| {
-            let mut secrets = self.secrets.iter();
+            let mut secrets = self.settings.secrets.iter();
             secrets.any(|secret| secret.stands_in(value.as_bytes()))
         };
         for value in headers.values_mut().filter(|value| repeats(value)) {
@@ -111,7 +153,7 @@ impl Http {
     /// Strikes the secrets from a body. In an answer, a short one would be found in innocent words;
     /// there it is no secret worth a paid answer.
     fn redact(&self, status: http::StatusCode, body: Bytes) -> Bytes {
-        let secrets = self.secrets.iter();
+        let secrets = self.settings.secrets.iter();
         secrets
             .filter(|secret| !status.is_success() || secret.is_unmistakable())
             .fold(body, |body, secret| secret.strike(body))
@@ -124,50 +166,70 @@ impl Transport for Http {
     }
 }
 
+/// Makes a client that keeps so many idle connections.
+fn client(settings: &HttpSettings, idle: usize) -> Result<reqwest::Client, TransportError> {
+    let mut builder = reqwest::Client::builder()
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .connect_timeout(CONNECT_TIME.min(settings.attempt_time.mul_f64(0.8)))
+        .pool_idle_timeout(IDLE_TIME)
+        .pool_max_idle_per_host(idle)
+        .user_agent(concat!("llmbatch/", env!("CARGO_PKG_VERSION")));
+    if settings.direct {
+        builder = builder.no_proxy();
+    }
+    if settings.plain {
+        // A minimal container has no certificates, and needs none here.
+        builder = builder.tls_certs_only([]);
+    } else {
+        builder = builder.tls_certs_merge(settings.authorities.0.iter().cloned());
+    }
+    builder.build().map_err(|error| explain(error, false))
+}
+
 /// Reads a whole body; one that arrives in a single piece is not copied.
 async fn read_body(response: &mut reqwest::Response) -> Result<Bytes, TransportError> {
-    let Some(first) = next_chunk(response).await? else {
+    let Some(first) = next_chunk(response, 0).await? else {
         return Ok(Bytes::new());
     };
-    let Some(second) = next_chunk(response).await? else {
+    let Some(second) = next_chunk(response, first.len()).await? else {
         return Ok(first);
     };
     let mut whole = BytesMut::with_capacity(2 * (first.len() + second.len()));
     whole.extend_from_slice(&first);
     whole.extend_from_slice(&second);
-    while let Some(chunk) = next_chunk(response).await? {
-        if whole.len() + chunk.len() > MAX_BODY {
-            return Err(TransportError {
-                kind: TransportErrorKind::TooLarge,
-                message: format!("the answer is larger than {} MiB", MAX_BODY >> 20),
-            });
-        }
+    while let Some(chunk) = next_chunk(response, whole.len()).await? {
         whole.extend_from_slice(&chunk);
     }
     Ok(whole.freeze())
 }
 
-async fn next_chunk(response: &mut reqwest::Response) -> Result<Option<Bytes>, TransportError> {
-    response.chunk().await.map_err(|error| TransportError {
+/// Reads the next piece of a body of which so much was read.
+async fn next_chunk(
+    response: &mut reqwest::Response,
+    read: usize,
+) -> Result<Option<Bytes>, TransportError> {
+    let chunk = response.chunk().await.map_err(|error| TransportError {
         kind: TransportErrorKind::Truncated,
         message: format!("the answer broke off: {}", root_cause(&error.without_url())),
-    })
+    })?;
+    match &chunk {
+        Some(chunk) if read + chunk.len() > MAX_BODY => Err(TransportError {
+            kind: TransportErrorKind::TooLarge,
+            message: format!("the answer is larger than {} MiB", MAX_BODY >> 20),
+        }),
+        _ => Ok(chunk),
+    }
 }
 
 /// Sorts a library error by what it means for the money, in words without the URL.
-fn explain(error: reqwest::Error) -> TransportError {
+fn explain(error: reqwest::Error, proxied: bool) -> TransportError {
     let error = error.without_url();
     let cause = root_cause(&error);
     let (kind, message) = if error.is_connect() {
-        if cause.to_lowercase().contains("certificate") {
-            let message = format!("the server's certificate is not trusted: {cause}");
-            (TransportErrorKind::BadCertificate, message)
-        } else {
-            (
-                TransportErrorKind::Unreachable,
-                format!("no connection: {cause}"),
-            )
-        }
+        no_connection(&cause, proxied)
     } else if error.is_timeout() {
         (TransportErrorKind::Timeout, "no answer in time".to_owned())
     } else if error.is_builder() {
@@ -179,6 +241,24 @@ fn explain(error: reqwest::Error) -> TransportError {
         )
     };
     TransportError { kind, message }
+}
+
+fn no_connection(cause: &str, proxied: bool) -> (TransportErrorKind, String) {
+    if cause.to_lowercase().contains("certificate") {
+        let reason = cause.trim_start_matches("invalid peer certificate: ");
+        let reason = match reason {
+            "UnknownIssuer" => "nobody known has signed it",
+            reason => reason,
+        };
+        return (TransportErrorKind::BadCertificate, reason.to_owned());
+    }
+    let way = if proxied {
+        " through the environment's proxy"
+    } else {
+        ""
+    };
+    let message = format!("no connection{way}: {cause}");
+    (TransportErrorKind::Unreachable, message)
 }
 
 /// Returns the innermost message, which is the one that says something.
@@ -199,6 +279,7 @@ mod tests {
     fn a_short_key_is_struck_from_errors_only() {
         let http = Http::new(HttpSettings {
             secrets: Secret::new("sk-short").into_iter().collect(),
+            authorities: Authorities::default(),
             plain: true,
             direct: true,
             attempt_time: Duration::from_secs(60),

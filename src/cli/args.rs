@@ -105,6 +105,9 @@ pub struct RunArgs {
     /// Send the key over http:// to other machines too, where everyone on the way can read it
     #[arg(long, help_heading = "Endpoint")]
     pub allow_http: bool,
+    /// Certificates (PEM) of authorities to trust besides the system's
+    #[arg(long, value_name = "FILE", help_heading = "Endpoint")]
+    pub ca_file: Option<PathBuf>,
     /// Ask a simulator inside this process instead, e.g. --simulate=latency=50ms,429=0.05
     #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["provider", "base_url", "api_key_env", "api_key_file", "api_key_command"], help_heading = "Endpoint")]
     pub simulate: Option<String>,

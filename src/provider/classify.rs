@@ -33,7 +33,7 @@ fn of_transport(error: &TransportError) -> Verdict {
             failure: failure(FailureKind::Unreachable),
             wait: None,
         },
-        TransportErrorKind::BadCertificate => Verdict::Halt(failure(FailureKind::Unreachable)),
+        TransportErrorKind::BadCertificate => Verdict::Halt(failure(FailureKind::BadCertificate)),
         TransportErrorKind::Broken | TransportErrorKind::Truncated => {
             Verdict::Retry(failure(FailureKind::Network))
         }
@@ -48,6 +48,7 @@ fn of_reply(reply: &Reply) -> Verdict {
         200..300 => of_success(reply),
         // No model is asked elsewhere: the address is wrong for the whole run.
         ..400 => Verdict::Halt(of_redirect(reply)),
+        407 => Verdict::Halt(of_proxy(reply)),
         status => {
             let complaint = Complaint::read(&reply.body);
             Refusal {
@@ -120,6 +121,12 @@ fn of_redirect(reply: &Reply) -> Failure {
         ),
     };
     our_words(reply, FailureKind::NotFound, message)
+}
+
+/// No server answers so, only a proxy on the way to it, and to every request.
+fn of_proxy(reply: &Reply) -> Failure {
+    let message = "the proxy on the way wants another user name and password";
+    our_words(reply, FailureKind::Unreachable, message.to_owned())
 }
 
 /// Only the host is ever shown: the rest of an address may hold secrets.

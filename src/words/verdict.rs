@@ -80,6 +80,8 @@ pub enum FailureKind {
     Network,
     /// No connection came about.
     Unreachable,
+    /// The server's certificate is not trusted.
+    BadCertificate,
     /// An answer came that cannot be used.
     Malformed,
     ContentFilter,
@@ -147,6 +149,7 @@ impl FailureKind {
             Self::Timeout => "timeout",
             Self::Network => "broken connection",
             Self::Unreachable => "unreachable",
+            Self::BadCertificate => "bad certificate",
             Self::Malformed => "unusable answer",
             Self::ContentFilter => "content filter",
             Self::ContextLength => "context length",

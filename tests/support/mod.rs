@@ -9,6 +9,7 @@ pub mod death;
 pub mod evidence;
 pub mod script;
 pub mod server;
+pub mod tls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};

@@ -40,8 +40,15 @@ pub struct Script {
 }
 
 impl Script {
-    /// Answers each request with the bytes that `answer` returns.
+    /// Answers each request with the text that `answer` returns.
     pub fn serve(answer: impl Fn(&Asked) -> String + Send + Sync + 'static) -> Self {
+        Script::play(move |asked, mut stream| {
+            let _ = stream.write_all(answer(asked).as_bytes());
+        })
+    }
+
+    /// Hands the connection of each request to `answer`; it is closed afterwards.
+    pub fn play(answer: impl Fn(&Asked, &TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let script = Script {
             address: listener.local_addr().unwrap(),
@@ -81,7 +88,7 @@ impl Drop for Script {
     }
 }
 
-fn attend(stream: TcpStream, asked: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> String) {
+fn attend(stream: TcpStream, asked: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked, &TcpStream)) {
     let mut reader = BufReader::new(&stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -115,7 +122,7 @@ fn attend(stream: TcpStream, asked: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) 
         asked.push(request.clone());
         request
     };
-    let _ = (&stream).write_all(answer(&request).as_bytes());
+    answer(&request, &stream);
 }
 
 /// A JSON response with a status such as `429 Too Many Requests`.

@@ -234,6 +234,13 @@ impl Closing<'_> {
                 "the endpoint does not know this address or model",
                 "check --base-url and --model".to_owned(),
             ),
+            FailureKind::BadCertificate => (
+                "the server's certificate is not trusted",
+                format!(
+                    "check {} and the clock, or --ca-file FILE trusts an authority of your own",
+                    self.base_url()
+                ),
+            ),
             FailureKind::Unreachable => (
                 "the server cannot be reached",
                 format!("check that {} is right and up", self.base_url()),

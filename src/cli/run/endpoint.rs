@@ -17,8 +17,13 @@ use crate::transport::{Http, HttpSettings};
 pub fn network(settings: &RunSettings) -> Result<Http> {
     let attempt_time = settings.engine.timeout;
     let settings = match &settings.target {
-        Target::Endpoint { base_url, .. } => HttpSettings {
+        Target::Endpoint {
+            base_url,
+            authorities,
+            ..
+        } => HttpSettings {
             secrets: settings.target.secrets(),
+            authorities: authorities.clone(),
             direct: base_url.is_loopback(),
             plain: base_url.is_plain(),
             attempt_time,
@@ -26,8 +31,8 @@ pub fn network(settings: &RunSettings) -> Result<Http> {
         Target::Simulator(_) => HttpSettings {
             direct: true,
             plain: true,
-            secrets: Vec::new(),
             attempt_time,
+            ..HttpSettings::default()
         },
     };
     Ok(Http::new(settings).map_err(|error| {

@@ -11,7 +11,7 @@ use crate::provider::key::ApiKey;
 use crate::provider::openai::OpenAi;
 use crate::provider::preset::{KeyNeed, Preset};
 use crate::sim::SimSettings;
-use crate::transport::Secret;
+use crate::transport::{Authorities, Secret};
 
 /// Where requests go.
 pub enum Target {
@@ -21,6 +21,8 @@ pub enum Target {
         key: Option<ApiKey>,
         /// Where the key is from, in words for people.
         key_origin: String,
+        /// Who may vouch for the server, besides whom the system trusts.
+        authorities: Authorities,
     },
     Simulator(Box<SimSettings>),
 }
@@ -62,6 +64,7 @@ pub(super) fn target(args: &RunArgs) -> Result<Target> {
         base_url,
         key,
         key_origin,
+        authorities: authorities(args)?,
     })
 }
 
@@ -77,6 +80,19 @@ impl Target {
             Target::Simulator(_) => Vec::new(),
         }
     }
+}
+
+/// Reads the authorities of the user's own.
+fn authorities(args: &RunArgs) -> Result<Authorities> {
+    let Some(path) = &args.ca_file else {
+        return Ok(Authorities::default());
+    };
+    let refuse = |why: &str| Refusal::new(format!("--ca-file {} {why}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| refuse(&format!("cannot be read: {error}")))?;
+    let authorities = Authorities::from_pem(&pem);
+    Ok(authorities.ok_or_else(|| {
+        refuse("holds no whole certificate").hint("PEM is meant: -----BEGIN CERTIFICATE----- …")
+    })?)
 }
 
 fn secret_of(key: Option<&ApiKey>) -> Option<Secret> {
