@@ -2,7 +2,9 @@
 
 use std::panic::{self, PanicHookInfo};
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+#[cfg(target_os = "linux")]
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::terminal;
 
@@ -23,6 +25,7 @@ fn leave_no_core() {
         maximum: Some(0),
     };
     let _ = setrlimit(Resource::Core, nothing);
+    #[cfg(target_os = "linux")]
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 

@@ -1,6 +1,7 @@
 //! What was typed becomes what is meant: flags > environment > defaults, checked before any work.
 
 mod address;
+mod apart;
 mod key;
 mod target;
 
@@ -60,16 +61,17 @@ pub struct RunSettings {
 impl RunSettings {
     pub fn from_args(args: &RunArgs) -> Result<Self> {
         let mut defaults = defaults(&args.shape)?;
-        let target = target::target(args)?;
-        if matches!(target, Target::Simulator(_)) && defaults.model.is_none() {
-            defaults.model = Some(SIMULATED_MODEL.into());
-        }
         let mode = match (args.resume, args.overwrite) {
             (true, _) => StartMode::Resume,
             (_, true) => StartMode::Overwrite,
             _ => StartMode::New,
         };
         let paths = paths(args, mode)?;
+        apart::keep_apart(args, &paths)?;
+        let target = target::target(args)?;
+        if matches!(target, Target::Simulator(_)) && defaults.model.is_none() {
+            defaults.model = Some(SIMULATED_MODEL.into());
+        }
         let identity = identity(args, &defaults);
         Ok(RunSettings {
             input: args.input.clone(),
