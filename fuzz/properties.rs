@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use llmbatch::input::{Defaults, Reader, check};
 use llmbatch::output::checkpoint::RunIdentity;
-use llmbatch::output::{self, Paths, Request, StartMode};
+use llmbatch::output::{self, Disk, Paths, Request, StartMode};
 use llmbatch::provider::Provider;
 use llmbatch::provider::key::ApiKey;
 use llmbatch::provider::openai::OpenAi;
@@ -155,6 +155,7 @@ fn resume(folder: &Path, results: &[u8]) {
         run: &RunIdentity::default(),
         allow_changes: true,
         retry: &[],
+        disk: Disk::default(),
     };
     let opened = output::open(&request).unwrap_or_else(|error| panic!("refused: {error:?}"));
     for (id, _) in ids(results) {
@@ -293,6 +294,7 @@ pub fn response(status: u16, headers: &[u8], body: &[u8]) {
             }
             Verdict::Retry(failure)
             | Verdict::Malformed(failure)
+            | Verdict::Fail(failure)
             | Verdict::Reject(failure)
             | Verdict::Filter(failure)
             | Verdict::Mismatch(failure)
