@@ -47,17 +47,23 @@ pub fn line(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(&without_secrets(text)));
 }
 
-/// Writes a line of JSON to standard error. What would steer a terminal is escaped as JSON does.
+/// Writes a line of JSON to standard error.
 pub fn json(value: &serde_json::Value) {
-    let mut line = String::new();
-    for c in value.to_string().chars() {
-        // Outside strings JSON holds no such character, so the escape always stands in one.
+    let line = escaped(&value.to_string());
+    let _ = writeln!(io::stderr().lock(), "{}", without_secrets(&line));
+}
+
+/// Escapes what would steer a terminal as JSON does. Outside strings JSON holds no such character, so
+/// the escape always stands in one.
+fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
         match printable(c.encode_utf8(&mut [0; 4])).starts_with("\\u{") {
-            true => line.push_str(&format!("\\u{:04x}", c as u32)),
-            false => line.push(c),
+            true => escaped.push_str(&format!("\\u{:04x}", c as u32)),
+            false => escaped.push(c),
         }
     }
-    let _ = writeln!(io::stderr().lock(), "{}", without_secrets(&line));
+    escaped
 }
 
 /// Returns the columns of the terminal that standard error is.
@@ -76,11 +82,12 @@ pub fn error(what: &str, hint: Option<&str>) {
     }
 }
 
-/// Writes a line that a command was asked to print to standard output. Tells whether it arrived;
+/// Writes what a command was asked to print, text or JSON, to standard output. Tells whether it arrived;
 /// whoever reads the first lines only, has read what was wanted.
 pub fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    let printed = writeln!(stdout, "{}", without_secrets(text)).and_then(|()| stdout.flush());
+    let printed =
+        writeln!(stdout, "{}", without_secrets(&escaped(text))).and_then(|()| stdout.flush());
     printed.or_else(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),
         _ => Err(error),
