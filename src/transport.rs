@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use hyper_util::client::proxy::matcher::Matcher;
 
+use crate::words::human::without_error_numbers;
 use crate::words::wire::{Exchange, Reply, Request, TransportError, TransportErrorKind};
 
 use reuse::Reuse;
@@ -267,7 +268,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cause.to_string()
+    without_error_numbers(&cause.to_string())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use rustix::termios::{
 };
 
 use crate::transport::Secret;
-use crate::words::human::printable;
+use crate::words::human::{printable, without_error_numbers};
 
 const USUAL_WIDTH: usize = 80;
 
@@ -44,7 +44,8 @@ fn without_secrets(text: &str) -> Cow<'_, str> {
 
 /// Writes a line to standard error.
 pub fn line(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", printable(&without_secrets(text)));
+    let text = without_error_numbers(&without_secrets(text));
+    let _ = writeln!(io::stderr().lock(), "{}", printable(&text));
 }
 
 /// Writes a line of JSON to standard error.

@@ -93,6 +93,24 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// Leaves out the number that the standard library sets behind the system's words for an error:
+/// `No such file or directory (os error 2)`.
+pub fn without_error_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        match rest.strip_prefix(')') {
+            Some(rest) if rest.len() + 1 < part.len() => plain.push_str(rest),
+            _ => {
+                plain.push_str(" (os error ");
+                plain.push_str(part);
+            }
+        }
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +146,21 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(8190)), "8.1 s");
         assert_eq!(duration(Duration::from_secs(24 * 60 + 51)), "24m 51s");
         assert_eq!(duration(Duration::from_secs(3 * 3600 + 5 * 60)), "3h 05m");
+    }
+
+    #[test]
+    fn the_systems_errors_are_told_in_words() {
+        for (text, plain) in [
+            ("a: No such file (os error 2)", "a: No such file"),
+            ("x (os error 28), y (os error 5)!", "x, y!"),
+            ("fine", "fine"),
+            (
+                "odd (os error ) (os error x) (os error 3",
+                "odd (os error ) (os error x) (os error 3",
+            ),
+        ] {
+            assert_eq!(without_error_numbers(text), plain);
+        }
     }
 
     #[test]
