@@ -51,3 +51,22 @@ fn help_blocks_are_found_by_their_first_line() {
         "a\n```text\n$ llmbatch run --help\nx\n\ny\n```\n```text\n$ llmbatch run f\nz\n```\n";
     assert_eq!(help_blocks(readme), [("run --help", "x\n\ny")]);
 }
+
+/// A promise must not name a test that is gone.
+#[test]
+fn every_test_that_the_security_page_names_is_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    let files = std::fs::read_dir(root.join("tests")).unwrap();
+    let tests: String = files
+        .filter_map(|file| std::fs::read_to_string(file.unwrap().path()).ok())
+        .collect();
+    let quoted = page.split('`').skip(1).step_by(2);
+    let names: Vec<_> = quoted
+        .filter(|word| word.matches('_').count() >= 3)
+        .collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        assert!(tests.contains(&format!("fn {name}()")), "{name}");
+    }
+}
