@@ -237,8 +237,10 @@ fn ids(file: &[u8]) -> Vec<(String, String)> {
             .keys()
             .all(|key| OURS.contains(&key.as_str()));
         let status = text("status").filter(|status| STATUSES.contains(&status.as_str()))?;
-        let index = row.get("index")?;
-        (only_ours && index.is_u64()).then_some((text("id")?, status))
+        // No name stands twice, and nothing is spelled in another way than ours.
+        let is_plain = row.to_string().len() == line.trim_ascii_end().len();
+        let is_ours = is_plain && only_ours && row.get("index")?.is_u64();
+        is_ours.then_some((text("id")?, status))
     };
     whole.filter_map(row).collect()
 }

@@ -26,17 +26,7 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn any_input() -> impl Strategy<Value = Vec<u8>> {
-    let pieces = bytes(&[
-        "\n",
-        "\r\n",
-        "\n\n",
-        " ",
-        "\t",
-        "\u{feff}",
-        "{",
-        "}",
-        ",",
-        "\"",
+    let lines = bytes(&[
         r#"{"id":"a","prompt":"p"}"#,
         r#"{"id":1,"prompt":"p"}"#,
         r#"{"prompt":"p","system":"s","max_tokens":3,"mine":[1,{"a":null}]}"#,
@@ -44,9 +34,11 @@ fn any_input() -> impl Strategy<Value = Vec<u8>> {
         r#"{"custom_id":"c","method":"POST","url":"/v1/chat/completions","body":{"messages":[{"role":"user","content":"c"}]}}"#,
         r#"{"id":"\ud83d","prompt":"\u202e\u0000"}"#,
         r#"{"id":"a","id":"b","prompt":"p"}"#,
-        r#"{"id":"h-0000000000000000-2","prompt":7}"#,
+        r#"{"id":"a","prompt":7}"#,
     ]);
-    concat(prop_oneof![8 => pieces, 1 => noise()], 24)
+    let line = (lines, bytes(&["\n", "\r\n"])).prop_map(|(line, end)| [line, end].concat());
+    let marks = bytes(&["\n", "\r\n", " ", "\t", "\u{feff}", "{", "}", ",", "\""]);
+    concat(prop_oneof![8 => line, 2 => marks, 1 => noise()], 24)
 }
 
 /// Rows of both files, whole and torn, and what does not belong there.
@@ -217,6 +209,7 @@ proptest! {
         properties::recovery(&results, &errors, &checkpoint);
     }
 
+    // Turned red by: `amount` in `completion.rs` believing any figure.
     #[test]
     fn any_response_has_a_meaning(status in any_status(), headers in any_headers(), body in any_body()) {
         properties::response(status, &headers, &body);
