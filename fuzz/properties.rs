@@ -212,7 +212,7 @@ fn assert_nothing_is_lost(before: &[u8], after: &[u8], torn: &[u8]) {
 
 /// An item whose error row was whole still has one, unless it has a result.
 fn assert_error_rows_stay(before: &[u8], after: &Files) {
-    let stay: HashSet<_> = ids(&after.errors).into_iter().map(|(id, _)| id).collect();
+    let stay = names(&after.errors);
     let done = names(&after.results);
     for (id, status) in ids(before) {
         // Neither belongs here: bad lines are found anew, and results stand elsewhere.
