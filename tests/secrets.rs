@@ -329,7 +329,7 @@ fn a_key_goes_to_other_machines_over_a_closed_way_only() {
             .env("OPENAI_API_KEY", KEY)
             .expect_code(2)
             .expect_stderr([
-                "the key would travel unencrypted to ",
+                "the key of OPENAI_API_KEY would travel unencrypted to ",
                 "hint: https://…, or --allow-http",
             ])
             .run();
@@ -339,7 +339,10 @@ fn a_key_goes_to_other_machines_over_a_closed_way_only() {
         .args(["in.jsonl"])
         .ask("http://llm.invalid/v1?key=0123456789")
         .expect_code(2)
-        .expect_stderr(["unencrypted to http://llm.invalid/v1", "hint: "])
+        .expect_stderr([
+            "the key of the query string would travel unencrypted to http://llm.invalid/v1",
+            "hint: ",
+        ])
         .run();
 }
 

@@ -57,7 +57,7 @@ pub(super) fn target(args: &RunArgs) -> Result<Target> {
     } = key::find(args, preset.key.variable(), needed)?;
     terminal::conceal(secret_of(key.as_ref()));
     if !args.allow_http {
-        refuse_open_way(&base_url, key.as_ref())?;
+        refuse_open_way(&base_url, key.as_ref().map(|_| &*key_origin))?;
     }
     Ok(Target::Endpoint {
         preset,
@@ -100,16 +100,19 @@ fn secret_of(key: Option<&ApiKey>) -> Option<Secret> {
 }
 
 /// Refuses to send a key where everyone on the way can read it.
-fn refuse_open_way(base_url: &BaseUrl, key: Option<&ApiKey>) -> Result<()> {
-    let is_secret = key.is_some() || !base_url.secrets().is_empty();
-    if !is_secret || !base_url.is_plain() || base_url.is_loopback() {
+fn refuse_open_way(base_url: &BaseUrl, key_origin: Option<&str>) -> Result<()> {
+    let source = match key_origin {
+        Some(origin) => origin,
+        None if base_url.secrets().is_empty() => return Ok(()),
+        None => "the query string",
+    };
+    if !base_url.is_plain() || base_url.is_loopback() {
         return Ok(());
     }
-    Err(
-        Refusal::new(format!("the key would travel unencrypted to {base_url}"))
-            .hint("https://…, or --allow-http where everyone on the way may read it")
-            .into(),
-    )
+    let what = format!("the key of {source} would travel unencrypted to {base_url}");
+    Err(Refusal::new(what)
+        .hint("https://…, or --allow-http where everyone on the way may read it")
+        .into())
 }
 
 /// Returns the kind of endpoint that is asked for.

@@ -7,7 +7,7 @@ use crate::words::wire::{TransportError, TransportErrorKind};
 fn transport_errors_are_judged_by_their_phase() {
     for (kind, expected) in [
         (TransportErrorKind::Unreachable, "throttle unreachable"),
-        (TransportErrorKind::BadCertificate, "halt unreachable"),
+        (TransportErrorKind::BadCertificate, "halt bad_certificate"),
         (TransportErrorKind::Broken, "retry network"),
         (TransportErrorKind::Truncated, "retry network"),
         (TransportErrorKind::TooLarge, "reject too_large"),
@@ -33,6 +33,7 @@ fn plain_statuses_mean_what_the_table_says() {
         (403, "halt auth"),
         (404, "mismatch not_found"),
         (405, "halt not_found"),
+        (407, "halt unreachable"),
         (408, "retry timeout"),
         (409, "retry server_error"),
         (413, "reject too_large"),
