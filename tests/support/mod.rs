@@ -7,11 +7,12 @@
 
 pub mod death;
 pub mod evidence;
+mod folder;
 pub mod script;
 pub mod server;
 pub mod tls;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -20,6 +21,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+pub use folder::Folder;
 
 /// A process that takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -73,77 +76,6 @@ pub fn row<'r>(rows: &'r [Value], wanted: &str) -> &'r Value {
     let row = found.next().unwrap_or_else(|| panic!("no row {wanted}"));
     assert!(found.next().is_none(), "{wanted} stands twice");
     row
-}
-
-/// A temporary folder, the working directory of its runs.
-pub struct Folder(tempfile::TempDir);
-
-impl Folder {
-    pub fn new() -> Arc<Folder> {
-        Arc::new(Folder(tempfile::tempdir().unwrap()))
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        std::fs::write(self.path(name), content).unwrap();
-    }
-
-    pub fn append(&self, name: &str, content: &str) {
-        self.write(name, self.read(name) + content);
-    }
-
-    pub fn remove(&self, name: &str) {
-        std::fs::remove_file(self.path(name)).unwrap();
-    }
-
-    pub fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    /// Returns a file's bytes; none where there is no file.
-    pub fn bytes(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.path(name)).unwrap_or_default()
-    }
-
-    /// Returns a file's whole lines; none where there is no file yet.
-    pub fn lines(&self, name: &str) -> usize {
-        let bytes = std::fs::read(self.path(name)).unwrap_or_default();
-        bytes.iter().filter(|byte| **byte == b'\n').count()
-    }
-
-    /// Returns a JSONL file's rows; none where there is no file.
-    pub fn rows(&self, name: &str) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.path(name)).unwrap_or_default();
-        parse_rows(&text)
-    }
-
-    /// Returns the names of all files, sorted.
-    pub fn names(&self) -> Vec<String> {
-        self.content().into_keys().collect()
-    }
-
-    /// Copies it with all its files.
-    pub fn copy(&self) -> Arc<Folder> {
-        let copy = Folder::new();
-        for (name, bytes) in self.content() {
-            copy.write(&name, bytes);
-        }
-        copy
-    }
-
-    /// Returns every file with its bytes.
-    pub fn content(&self) -> BTreeMap<String, Vec<u8>> {
-        let entries = std::fs::read_dir(self.0.path()).unwrap();
-        let file = |entry: std::io::Result<std::fs::DirEntry>| {
-            let entry = entry.unwrap();
-            let name = entry.file_name().into_string().unwrap();
-            Some((name, std::fs::read(entry.path()).ok()?))
-        };
-        entries.filter_map(file).collect()
-    }
 }
 
 /// Parses JSONL; every line must be whole.
@@ -287,9 +219,9 @@ impl Run {
         command
             .args(&self.args)
             .args(self.quiet.then_some("-q"))
-            .current_dir(self.folder.0.path())
+            .current_dir(self.folder.root())
             .env_clear()
-            .env("HOME", self.folder.0.path())
+            .env("HOME", self.folder.root())
             .envs(&self.env)
             .stdin(match self.stdin {
                 Some(_) => Stdio::piped(),
