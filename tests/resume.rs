@@ -394,6 +394,15 @@ fn results_that_are_gone_are_not_paid_for_again_unasked() {
 }
 
 #[test]
+fn results_that_stand_where_errors_belong_are_not_thrown_away() {
+    let folder = finished(2);
+    let other = folder.read(RESULTS).replace("t-", "other-");
+    folder.write("in.results.errors.jsonl", &other);
+    resume(&folder);
+    assert_eq!(folder.read("in.results.errors.jsonl"), other);
+}
+
+#[test]
 fn a_row_that_stands_twice_is_spoken_of() {
     let folder = finished(3);
     let text = folder.read(RESULTS);

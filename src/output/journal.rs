@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile, Place};
 use super::rows::{self, RowHead};
+use crate::words::record::ErrorStatus;
 
 /// The bytes in front of an offset whose hash tells whether the file is still the same.
 const TAIL: u64 = 4096;
@@ -301,6 +302,15 @@ pub struct Scanned<'a> {
     pub head: Option<RowHead>,
     /// The whole line, with its line feed.
     pub text: &'a [u8],
+}
+
+impl Scanned<'_> {
+    /// Returns the row of an item without a result. Results may stand in an errors file that was
+    /// another run's output, and are nothing to be thrown away.
+    pub fn error_row(&self) -> Option<(&RowHead, ErrorStatus)> {
+        let head = self.head.as_ref()?;
+        Some((head, head.error?))
+    }
 }
 
 /// Returns a hash of the bytes of a file in front of an offset.

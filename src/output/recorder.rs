@@ -90,8 +90,10 @@ impl ErrorLog {
             return Ok(());
         }
         let old_lines = self.old_lines;
-        self.journal.rewrite(|line| match &line.head {
-            Some(head) => line.number >= old_lines || !superseded.contains(&head.id.fingerprint()),
+        self.journal.rewrite(|line| match line.error_row() {
+            Some((row, _)) => {
+                line.number >= old_lines || !superseded.contains(&row.id.fingerprint())
+            }
             None => true,
         })
     }

@@ -449,23 +449,18 @@ fn take_up_errors(
     let scan = errors.scan(0, |line| {
         lines += 1;
         bytes += line.text.len() as u64;
-        let Some(head) = line.head else {
+        let Some((head, status)) = line.error_row() else {
             foreign += 1;
             return Ok(());
         };
         if bytes > counted {
-            let is_answer = head.error == Some(ErrorStatus::Invalid);
+            let is_answer = status == ErrorStatus::Invalid;
             rows.known += head.cost.unwrap_or_default();
             rows.unpriced += u64::from(head.cost.is_none() && is_answer);
         }
         // Bad lines are found anew by each run, under the name that they then have.
-        let status = head
-            .error
-            .filter(|status| *status != ErrorStatus::InvalidInput);
         let fingerprint = head.id.fingerprint();
-        if let Some(status) = status
-            && !finished.unplaced.contains(&fingerprint)
-        {
+        if status != ErrorStatus::InvalidInput && !finished.unplaced.contains(&fingerprint) {
             last.insert(fingerprint, (line.number, status));
         }
         Ok(())
@@ -474,7 +469,8 @@ fn take_up_errors(
     let stay = last.len() as u64 + foreign;
     if lines > stay {
         let keep: HashSet<u64> = last.values().map(|(row, _)| *row).collect();
-        let rewritten = errors.rewrite(|line| line.head.is_none() || keep.contains(&line.number));
+        let rewritten =
+            errors.rewrite(|line| line.error_row().is_none() || keep.contains(&line.number));
         rewritten.map_err(at(&path))?;
     }
     for (fingerprint, (_, status)) in &last {
