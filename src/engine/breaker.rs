@@ -19,7 +19,7 @@ pub struct Asked {
     pub item: u64,
     pub sent: Instant,
     pub is_probe: bool,
-    /// Others were answered since the item's troubles began, so they may be its own.
+    /// Others were answered meanwhile, so the trouble may be the item's own.
     pub is_suspect: bool,
 }
 
@@ -124,8 +124,8 @@ impl Breaker {
         }
     }
 
-    /// Takes in a sign of life. Only a probe's ends an outage: what was sent before it says nothing
-    /// about now.
+    /// Takes in a sign of life. Silence is disproved by any answer, a refusal only by a probe's: what
+    /// was taken in before it says nothing about now.
     pub fn alive(&mut self, is_probe: bool) -> Option<Recovery> {
         let now = Instant::now();
         match &mut self.state {
@@ -133,7 +133,7 @@ impl Breaker {
                 *row = Row::default();
                 None
             }
-            State::Open(open) if is_probe => {
+            State::Open(open) if is_probe || open.failure.kind == FailureKind::Timeout => {
                 let recovery = Recovery {
                     lasted: now - open.since,
                     probes: open.probes,

@@ -57,6 +57,8 @@ pub struct History {
     attempts: u32,
     malformed: u32,
     timeouts: u32,
+    /// It timed out while others were answered, or as a probe: the next time is its own failure.
+    is_straggler: bool,
     /// Its answer was cut by the budget.
     cut: bool,
     /// The time of the attempts that count, and of its own waits.
@@ -155,8 +157,23 @@ struct Case<'a, T> {
 
 impl<T> Case<'_, T> {
     /// Lets the route know of a failure that may be its own.
-    fn blame(&self, failure: &Failure, probe: Option<Probe>) -> Blame {
-        let asked = self.asked(probe.is_some());
+    fn blame(&mut self, failure: &Failure, probe: Option<Probe>) -> Blame {
+        let mut asked = self.asked(probe.is_some());
+        if failure.kind == FailureKind::Timeout {
+            let is_straggler = self.history.is_straggler;
+            let others = self.shared.route().answered_since(self.sent);
+            self.history.is_straggler |= others || probe.is_some();
+            if is_straggler && probe.is_some() {
+                // Tried at a price twice. Another item may be a better probe.
+                self.history.timeouts = self.history.timeouts.max(1);
+                return Blame::Item;
+            }
+            // Silence is news only where others have not been answered for long.
+            asked.is_suspect |= self
+                .shared
+                .route()
+                .answered_since(self.sent + self.latency / 2);
+        }
         let random = self.shared.random();
         self.shared.route().failed(asked, probe, failure, random)
     }

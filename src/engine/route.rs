@@ -42,8 +42,9 @@ struct State {
     heard: bool,
     /// Any usable answer ever came.
     served: bool,
-    /// Requests that were answered.
+    /// Requests that were answered, and when the last of them was.
     answers: u64,
+    last_answer: Option<Instant>,
     /// Times that nothing was found before the first usable answer.
     not_found: u32,
     /// Connections refused before the first response.
@@ -92,6 +93,7 @@ impl Route {
             heard: false,
             served: false,
             answers: 0,
+            last_answer: None,
             not_found: 0,
             refused: 0,
             streak: 0,
@@ -161,6 +163,8 @@ impl Route {
         let recovery = state.breaker.alive(probe.is_some());
         if let Some(probe) = &mut probe {
             probe.reported = true;
+        }
+        if recovery.is_some() {
             let ramp = Pause::new(Instant::now(), String::new());
             if state
                 .pause
@@ -179,6 +183,7 @@ impl Route {
     pub fn answered(&self) {
         let mut state = self.lock();
         state.answers += 1;
+        state.last_answer = Some(Instant::now());
         state.streak = 0;
         state.unanswered_since = None;
     }
@@ -186,6 +191,11 @@ impl Route {
     /// Returns how many requests were answered so far.
     pub fn answers(&self) -> u64 {
         self.lock().answers
+    }
+
+    /// Tells whether anybody was answered after that moment.
+    pub fn answered_since(&self, moment: Instant) -> bool {
+        self.lock().last_answer.is_some_and(|last| last > moment)
     }
 
     /// Notes a usable answer: the address is right.

@@ -61,8 +61,7 @@ fn count(seen: &Seen, is_it: fn(&Event) -> bool) -> usize {
     seen.events.iter().filter(|(_, event)| is_it(event)).count()
 }
 
-/// Negative controls: with `Blame::Item` for what fails while the breaker is open, items fail; with
-/// `is_probing` never set, the bound breaks.
+/// Negative control: with `is_probing` never set, the bound breaks.
 #[tokio::test(start_paused = true)]
 async fn ten_minutes_of_503_at_once_cost_tens_of_requests_and_no_item() {
     let seen = survives(away(ms(1), |_| Say::Overloaded), BOUND).await;
@@ -73,6 +72,7 @@ async fn ten_minutes_of_503_at_once_cost_tens_of_requests_and_no_item() {
     );
 }
 
+/// Negative control: with `Blame::Item` for what fails while the breaker is open, attempts are spent.
 #[tokio::test(start_paused = true)]
 async fn ten_minutes_of_500_at_once_cost_tens_of_requests_and_no_item() {
     survives(away(ms(1), |_| Say::Failed), BOUND).await;
@@ -138,9 +138,10 @@ async fn a_poisonous_item_does_not_keep_the_breaker_open() {
 /// Negative control: with `several_items` taken for true, the run ends after half an hour instead.
 #[tokio::test(start_paused = true)]
 async fn one_item_that_always_fails_uses_up_its_attempts() {
-    let seen = Scene::new(1, LATENCY, |_| Say::Failed).play().await;
+    let scene = Scene::new(1, LATENCY, |_| Say::Failed).max_retries(20);
+    let seen = scene.play().await;
     assert!(seen.ending.complete);
-    assert_eq!(seen.sent.len(), 6);
+    assert_eq!(seen.sent.len(), 21);
 }
 
 /// They are all that is left in the end, so all that comes back is failures.
@@ -161,6 +162,24 @@ async fn items_that_fail_while_others_are_answered_are_no_outage() {
     assert_eq!(seen.failed(), 100);
     assert_eq!(count(&seen, |it| matches!(it, Event::OutageBegan(_))), 0);
     assert!(seen.records().values().all(|record| record.attempts <= 6));
+}
+
+/// Some items take longer than an attempt may, and so do the last twelve.
+///
+/// Negative control: with `is_straggler` never set, the run ends after half an hour with some of
+/// them pending.
+#[tokio::test(start_paused = true)]
+async fn items_that_are_always_too_slow_are_no_outage_in_the_end() {
+    let is_slow = |item: u64| item.is_multiple_of(100) || item >= 3988;
+    let scene = Scene::new(4000, LATENCY, |_| Say::Done).timed(move |ask| {
+        let latency = if is_slow(ask.item) { 100 } else { 5 };
+        (seconds(latency), Say::Done)
+    });
+    let seen = scene.concurrency(SLOTS).play().await;
+    println!("stragglers: {:?}, {} requests", seen.took, seen.sent.len());
+    assert!(seen.ending.complete, "{:?}", seen.ending);
+    assert_eq!(seen.failed(), 40 + 12);
+    assert!(seen.sent.len() <= 4000 + 2 * 52, "{}", seen.sent.len());
 }
 
 /// About a third of all requests fail, whichever item they are for.
