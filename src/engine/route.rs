@@ -453,15 +453,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn lone_push_backs_among_answers_do_not_pause_the_route() {
-        let route = route();
-        for _ in 0..50 {
-            assert_eq!(push(&route, None), PushBack::ItemOnly);
-            route.answered();
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn one_wave_of_push_backs_pauses_once() {
         let route = route();
         let is_pause = |it: &PushBack| matches!(it, PushBack::Paused(_));
