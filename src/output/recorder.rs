@@ -25,7 +25,7 @@ use crate::words::human;
 use crate::words::lengths::Lengths;
 use crate::words::money::Usd;
 use crate::words::record::{Outcome, Record};
-use crate::words::tariff::Bill;
+use crate::words::tariff::{Bill, Charge};
 use crate::words::tokens::Tokens;
 
 /// A group of rows is synced at this age or size.
@@ -136,6 +136,8 @@ pub struct Recorder {
     group_since: Option<Instant>,
     since_checkpoint: u64,
     last_checkpoint: Instant,
+    /// Attempts without a row cost something, or may have, since the newest snapshot.
+    has_unsaved_bills: bool,
 }
 
 /// Writes to standard output. After an error the buffer holds only what did not go out, so that
@@ -219,6 +221,7 @@ impl Recorder {
             group_since: None,
             since_checkpoint: 0,
             last_checkpoint: Instant::now(),
+            has_unsaved_bills: false,
         };
         match recorder.begin() {
             Ok(()) => Ok(recorder),
@@ -256,7 +259,7 @@ impl Recorder {
         self.largest_row = self.largest_row.max((buffer.len() - before) as u64);
         self.sink.errors.old.supersede(record.id.fingerprint());
         self.since_checkpoint += 1;
-        self.take_bill(&record.bill);
+        self.book(&record.bill);
         if let Outcome::Ok { .. } = &record.outcome
             && let Some(finished) = &mut self.settings.finished
         {
@@ -266,11 +269,12 @@ impl Recorder {
 
     /// Takes in what an attempt cost that brought no row.
     pub fn take_bill(&mut self, bill: &Bill) {
-        self.spent.add(bill);
-        self.learn_length(bill);
+        self.book(bill);
+        self.has_unsaved_bills |= bill.charge != Charge::Nothing && self.sink.results.is_some();
     }
 
-    fn learn_length(&mut self, bill: &Bill) {
+    fn book(&mut self, bill: &Bill) {
+        self.spent.add(bill);
         if let Some(usage) = bill.usage.filter(|usage| usage.completion > Tokens(0)) {
             self.lengths.add(usage.completion);
         }
@@ -354,8 +358,14 @@ impl Recorder {
             return Some(Instant::now() + LOOK_AGAIN);
         }
         let full = self.unsynced() >= GROUP_BYTES;
-        self.group_since
-            .map(|since| if full { since } else { since + GROUP_AGE })
+        let group = self
+            .group_since
+            .map(|since| if full { since } else { since + GROUP_AGE });
+        // No row tells of them, so only a snapshot does.
+        let bills = self
+            .has_unsaved_bills
+            .then(|| self.last_checkpoint + CHECKPOINT_GAP);
+        group.into_iter().chain(bills).min()
     }
 
     /// Begins to sync the waiting group if it is due, with a checkpoint if one is due. A sync
@@ -371,8 +381,9 @@ impl Recorder {
             return Ok(());
         }
         self.check_places()?;
-        let checkpoint = self.since_checkpoint >= self.settings.checkpoint_every
-            && now - self.last_checkpoint >= CHECKPOINT_GAP;
+        let is_wanted =
+            self.has_unsaved_bills || self.since_checkpoint >= self.settings.checkpoint_every;
+        let checkpoint = is_wanted && now - self.last_checkpoint >= CHECKPOINT_GAP;
         self.begin_sync((checkpoint || ceiling_is_due).then_some(Ended::No))
     }
 
@@ -407,6 +418,7 @@ impl Recorder {
         let checkpoint_path = paths.checkpoint.clone();
         if let Some(state) = &state {
             self.since_checkpoint = 0;
+            self.has_unsaved_bills = false;
             self.last_checkpoint = Instant::now();
             self.syncing_ceiling = state.spent.ceiling;
         }

@@ -112,7 +112,7 @@ impl Scene {
         recorder.end(None, None).unwrap();
     }
 
-    fn open(&self, disk: &Disk) -> Result<(Recorder, Finished), OpenError> {
+    pub fn open(&self, disk: &Disk) -> Result<(Recorder, Finished), OpenError> {
         let identity = RunIdentity::default();
         let opened = recovery::open(&Request {
             paths: &self.paths(),
