@@ -129,11 +129,11 @@ impl Closing<'_> {
             .filter(|file| file.parent() != paths.lock.parent());
         let hint = match (elsewhere, rescue.rows) {
             (Some(file), _) => format!(
-                "{cure}, move {} beside the output, then --resume takes it in and goes on",
+                "{cure}, move {} beside the output, then --resume takes the saved rows in and goes on",
                 file.display()
             ),
             (None, 0) => format!("{cure}, then --resume goes on"),
-            (None, _) => format!("{cure}, then --resume takes them in and goes on"),
+            (None, _) => format!("{cure}, then --resume takes the saved rows in and goes on"),
         };
         (what, hint)
     }
