@@ -6,7 +6,6 @@ mod args;
 mod crash;
 mod descriptors;
 mod estimate;
-mod limits;
 mod models;
 mod pricing;
 mod progress;

@@ -3,6 +3,7 @@
 mod address;
 mod apart;
 mod key;
+mod limits;
 mod target;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::args::{FormatArg, RetryStatus, RunArgs, ShapeArgs};
-use super::limits;
 use super::pricing::Pricing;
 use super::refusal::Refusal;
 use super::terminal;

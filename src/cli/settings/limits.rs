@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::args::RunArgs;
-use super::refusal::Refusal;
+use crate::cli::args::RunArgs;
+use crate::cli::refusal::Refusal;
 use crate::engine;
 
 /// Returns what the engine is told to keep to.
