@@ -16,6 +16,9 @@ use crate::words::record::{ErrorStatus, Outcome, Record};
 use crate::words::tokens::Usage;
 use crate::words::verdict::{Answer, Failure, FailureKind};
 
+/// Levels of nesting that every reader takes; with the row's own, some stop at 128.
+const DEEPEST: usize = 100;
+
 /// The form of the results file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -192,8 +195,11 @@ fn error_row<'a>(
 
 /// Returns a body as one JSON value on one line: byte for byte where it is that already, with
 /// blanks for line breaks where it is pretty-printed, else as a string, or base64 where it is no
-/// text at all.
+/// text at all. What is nested deeper than readers of JSON go is a string too.
 fn one_line(body: &Bytes) -> Cow<'_, RawValue> {
+    if is_deep(body) {
+        return Cow::Owned(as_string(body));
+    }
     let breaks = memchr::memchr2(b'\n', b'\r', body).is_some();
     if !breaks && let Ok(raw) = serde_json::from_slice::<&RawValue>(body) {
         return Cow::Borrowed(raw);
@@ -206,6 +212,10 @@ fn one_line(body: &Bytes) -> Cow<'_, RawValue> {
     if let Ok(raw) = serde_json::from_slice::<Box<RawValue>>(&blanked) {
         return Cow::Owned(raw);
     }
+    Cow::Owned(as_string(body))
+}
+
+fn as_string(body: &Bytes) -> Box<RawValue> {
     let value = match std::str::from_utf8(body) {
         Ok(text) => serde_json::to_string(text),
         Err(_) => {
@@ -214,7 +224,26 @@ fn one_line(body: &Bytes) -> Cow<'_, RawValue> {
         }
     };
     let value = value.expect("strings always serialize");
-    Cow::Owned(RawValue::from_string(value).expect("it was serialized just now"))
+    RawValue::from_string(value).expect("it was serialized just now")
+}
+
+/// Tells whether JSON is nested deeper than all readers go.
+fn is_deep(json: &[u8]) -> bool {
+    if memchr::memchr2_iter(b'[', b'{', json).count() <= DEEPEST {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0, false, false);
+    json.iter().any(|byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth -= 1,
+            _ => {}
+        }
+        depth > DEEPEST as i64
+    })
 }
 
 /// What recovery reads of a row in either format.
@@ -353,6 +382,23 @@ mod tests {
     fn a_pretty_printed_body_takes_one_line() {
         let text = line(&ok_record("\n{\r\n  \"x\": 1\n}\n"), Format::Native, false);
         assert!(text.ends_with("\"response\":{    \"x\": 1 }}"), "{text}");
+    }
+
+    #[test]
+    fn a_body_that_is_nested_too_deep_is_kept_as_text() {
+        let nested = |levels: usize| "[".repeat(levels) + "\"[[\\\"[\"" + &"]".repeat(levels);
+        let many = format!("[{}]", vec!["[]"; 1000].join(","));
+        for (body, is_text) in [
+            (nested(DEEPEST), false),
+            (nested(DEEPEST + 1), true),
+            (nested(100_000), true),
+            (many, false),
+            (format!("\"{}\"", "[".repeat(1000)), false),
+        ] {
+            let row = line(&ok_record(body.clone().leak()), Format::Native, false);
+            let row: serde_json::Value = serde_json::from_str(&row).unwrap();
+            assert_eq!(row["response"].as_str() == Some(&body), is_text);
+        }
     }
 
     #[test]
