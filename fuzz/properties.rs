@@ -157,6 +157,7 @@ fn resume(folder: &Path, results: &[u8]) {
         allow_changes: true,
         retry: &[],
         disk: Disk::default(),
+        room: 0,
     };
     let opened = output::open(&request).unwrap_or_else(|error| panic!("refused: {error:?}"));
     for (id, _) in ids(results) {

@@ -41,8 +41,8 @@ impl OldErrors {
         }
     }
 
-    /// Returns the items whose old row gave way.
-    pub fn superseded(&self) -> HashSet<u128> {
+    /// Takes out the items whose old row gave way.
+    pub fn take_superseded(&self) -> HashSet<u128> {
         std::mem::take(&mut self.lock())
     }
 
@@ -84,7 +84,7 @@ impl Finished {
 
     /// Puts an item of the input in its position.
     pub fn place(&mut self, index: u64, id: &ItemId) {
-        if self.unplaced.contains(&id.fingerprint()) {
+        if self.unplaced.remove(&id.fingerprint()) {
             self.positions.insert(index);
         }
     }

@@ -19,6 +19,12 @@ const TAIL: u64 = 4096;
 /// Space is set aside in steps of this size, where the disk has it.
 const RESERVE_STEP: u64 = 4 << 20;
 
+/// What is longer is no row of ours: an answer has 32 MiB at most, six times that when escaped.
+const LONGEST_ROW: u64 = 256 << 20;
+
+/// Takes pieces of a file.
+pub type Pass<'p> = dyn FnMut(&[u8]) -> io::Result<()> + 'p;
+
 /// A file of lines, open for appending by this process alone.
 pub struct Journal {
     file: Arc<DiskFile>,
@@ -30,6 +36,8 @@ pub struct Journal {
     distrusted: bool,
     /// Up to here there is room on the disk.
     reserved: u64,
+    /// Part of a line stands behind the end, and could not be cut off.
+    is_torn: bool,
 }
 
 /// Lines that one call appended, and the file's length behind them.
@@ -69,6 +77,12 @@ impl Journal {
         Ok((journal, tail))
     }
 
+    /// Takes a file up as it is.
+    pub fn as_it_is(file: DiskFile) -> io::Result<Self> {
+        let length = file.length()?;
+        Ok(Self::over(file, length))
+    }
+
     fn over(file: DiskFile, length: u64) -> Self {
         Journal {
             file: Arc::new(file),
@@ -77,6 +91,7 @@ impl Journal {
             unsynced: VecDeque::new(),
             distrusted: false,
             reserved: length,
+            is_torn: false,
         }
     }
 
@@ -84,18 +99,40 @@ impl Journal {
         if whole == self.length {
             return Ok(Tail::Whole);
         }
-        let mut rest = vec![0; (self.length - whole) as usize];
-        self.file.read_exact_at(&mut rest, whole)?;
-        if rows::read_head(&rest).is_some() {
-            self.append(b"\n".to_vec()).map_err(|(error, _)| error)?;
-            self.sync()?;
-            return Ok(Tail::Completed);
+        let bytes = self.length - whole;
+        if bytes <= LONGEST_ROW {
+            let mut rest = vec![0; bytes as usize];
+            self.file.read_exact_at(&mut rest, whole)?;
+            if rows::read_head(&rest).is_some() {
+                self.append(b"\n".to_vec()).map_err(|(error, _)| error)?;
+                self.sync()?;
+                return Ok(Tail::Completed);
+            }
         }
-        let bytes = rest.len() as u64;
-        rest.push(b'\n');
-        set_aside(self.file.disk(), torn, &rest)?;
+        self.set_aside(torn, [(whole, self.length)])?;
         self.cut(whole)?;
         Ok(Tail::Torn(bytes))
+    }
+
+    /// Keeps parts of the file that are no rows, before they are cut out of it.
+    pub fn set_aside(
+        &self,
+        torn: &Path,
+        parts: impl IntoIterator<Item = (u64, u64)>,
+    ) -> io::Result<()> {
+        let aside = self.disk().open_or_create(torn)?;
+        for (from, to) in parts {
+            let mut last = b'\n';
+            self.read(from, to, &mut |piece| {
+                last = *piece.last().unwrap_or(&last);
+                aside.append(piece)
+            })?;
+            if last != b'\n' {
+                aside.append(b"\n")?;
+            }
+        }
+        aside.sync()?;
+        self.disk().sync_folder(torn)
     }
 
     /// Cuts the file back to a length that it had, durably.
@@ -110,6 +147,13 @@ impl Journal {
     /// Appends whole lines. After an error the file is cut back to its last whole line, and the
     /// lines come back.
     pub fn append(&mut self, lines: Vec<u8>) -> Result<(), (io::Error, Vec<u8>)> {
+        if self.is_torn {
+            // Nothing may be appended behind half a line: two rows would become one.
+            if let Err(error) = self.file.cut(self.length) {
+                return Err((error, lines));
+            }
+            self.is_torn = false;
+        }
         match self.file.append(&lines) {
             Ok(()) => {
                 self.length += lines.len() as u64;
@@ -118,8 +162,7 @@ impl Journal {
                 Ok(())
             }
             Err(error) => {
-                // Best effort: recovery cuts a torn line all the same.
-                let _ = self.file.cut(self.length);
+                self.is_torn = self.file.cut(self.length).is_err();
                 self.reserved = self.length;
                 Err((error, lines))
             }
@@ -211,22 +254,22 @@ impl Journal {
         )))
     }
 
-    /// Passes on, piece by piece, the lines that nobody will find in the file: all of a deleted
-    /// one; of another, where a sync failed, what no sync made durable.
-    pub fn endangered(&self, pass: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-        if self.file.place().is_ok_and(|place| place == Place::Deleted) {
-            return self.read_all(pass);
+    /// Passes on, piece by piece, the lines that nobody will find under the file's name: all of
+    /// one that is no longer there; of another, where a sync failed, what no sync made durable.
+    pub fn endangered(&self, pass: &mut Pass<'_>) -> io::Result<()> {
+        if self.file.place().is_ok_and(|place| place != Place::Kept) {
+            return self.read(0, self.length, pass);
         }
         let mut kept = self.unsynced.iter().filter(|_| self.distrusted);
         kept.try_for_each(|appended| pass(&appended.lines))
     }
 
-    /// Reads the file by its handle, whatever became of its name.
-    fn read_all(&self, pass: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    /// Reads a part of the file by its handle, whatever became of its name.
+    fn read(&self, from: u64, to: u64, pass: &mut Pass<'_>) -> io::Result<()> {
         let mut chunk = vec![0; 256 << 10];
-        let mut at = 0;
-        while at < self.length {
-            let part = (self.length - at).min(chunk.len() as u64);
+        let mut at = from;
+        while at < to {
+            let part = (to - at).min(chunk.len() as u64);
             let part = &mut chunk[..part as usize];
             self.file.read_exact_at(part, at)?;
             pass(part)?;
@@ -285,9 +328,7 @@ impl Journal {
                 false => Ok(()),
             })
         })?;
-        let file = disk.open(self.path())?;
-        let length = file.length()?;
-        *self = Self::over(file, length);
+        *self = Self::as_it_is(disk.open(self.path())?)?;
         Ok(())
     }
 }
@@ -327,14 +368,6 @@ pub fn tail_hash(path: &Path, offset: u64) -> io::Result<u64> {
 fn is_shortage(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
-}
-
-/// Keeps bytes that are no rows, before they are cut out of their file.
-pub fn set_aside(disk: &Disk, torn: &Path, bytes: &[u8]) -> io::Result<()> {
-    let aside = disk.open_or_create(torn)?;
-    aside.append(bytes)?;
-    aside.sync()?;
-    disk.sync_folder(torn)
 }
 
 /// Returns the offset behind the last line feed, reading backwards.

@@ -9,6 +9,7 @@ pub mod checkpoint;
 mod disk;
 mod finished;
 mod journal;
+mod known;
 mod lock;
 mod recorder;
 mod recovery;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub use answered::{Answered, each_row, read_answered, read_failed};
 pub use disk::{Change, Disk, Witness};
 pub use finished::{FinalRow, Finished};
-pub use recorder::{Failed, Recorder, RecorderSettings, Sink};
+pub use recorder::{Failed, Recorder, RecorderSettings, Sink, first_room};
 pub use recovery::{OpenError, Opened, Request, StartMode, open, refuse_existing};
 pub use rescue::Rescue;
 pub use rows::Format;
@@ -76,6 +77,14 @@ impl Paths {
             lock: with(".lock"),
             torn: with(".torn"),
         }
+    }
+
+    /// Returns all files that a run of this output may write, replace or remove.
+    pub fn all(&self) -> Vec<PathBuf> {
+        let beside = [&self.errors, &self.checkpoint, &self.lock, &self.torn];
+        let mut all: Vec<_> = self.results.iter().chain(beside).cloned().collect();
+        all.extend(rescue::files(self));
+        all
     }
 
     /// Names the file for rows that the output did not take, by its number.

@@ -2,20 +2,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-use serde::de::IgnoredAny;
 
 use super::Paths;
 use super::checkpoint::{InputIdentity, RunIdentity, State};
 use super::disk::{Disk, DiskFile};
 use super::finished::{Finished, OldErrors};
-use super::journal::{Journal, Tail, set_aside, tail_hash};
+use super::journal::{Journal, Tail};
+use super::known::known_results;
 use super::lock::{Lock, holder};
 use super::recorder::{ErrorLog, Sink};
 use super::rescue;
+use super::rows::read_head;
 use super::spent::{RowCosts, Spending, Spent};
 use crate::words::human::{self, count};
 use crate::words::lengths::Lengths;
@@ -42,6 +42,8 @@ pub struct Request<'a> {
     /// Error rows of these statuses are asked again, beside those that always are.
     pub retry: &'a [ErrorStatus],
     pub disk: Disk,
+    /// Bytes that each file must have room for.
+    pub room: u64,
 }
 
 /// Why an output cannot be opened. Nothing was sent.
@@ -57,6 +59,10 @@ pub enum OpenError {
         path: PathBuf,
         /// The other process, where it is known.
         holder: Option<u32>,
+    },
+    /// The file holds something else than results.
+    Foreign {
+        path: PathBuf,
     },
     /// The results are gone, though the checkpoint knows of some.
     Gone {
@@ -102,13 +108,19 @@ pub fn open(request: &Request<'_>) -> Result<Opened, OpenError> {
     if request.mode == StartMode::New {
         refuse_existing(paths)?;
     }
-    match request.mode {
+    let made = paths.results.iter().chain([&paths.errors]);
+    let made: Vec<_> = made.filter(|path| !path.exists()).collect();
+    let opened = match request.mode {
         StartMode::Resume => resume(request, lock),
         StartMode::New | StartMode::Overwrite => fresh(request, lock),
-    }
+    };
+    opened.inspect_err(|_| {
+        made.iter()
+            .for_each(|path| request.disk.remove_if_empty(path))
+    })
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_owned();
     move |error| OpenError::Io { path, error }
 }
@@ -146,29 +158,26 @@ fn refuse_input_as_output(request: &Request<'_>) -> Result<(), OpenError> {
     let Ok(input) = std::fs::metadata(request.input_path) else {
         return Ok(());
     };
-    let paths = request.paths;
-    for path in
-        paths
-            .results
-            .iter()
-            .chain([&paths.errors, &paths.checkpoint, &paths.lock, &paths.torn])
-    {
-        if let Ok(output) = std::fs::metadata(path)
-            && (input.dev(), input.ino()) == (output.dev(), output.ino())
-        {
-            return Err(OpenError::IsInput { path: path.clone() });
-        }
+    let is_input = |path: &PathBuf| {
+        std::fs::metadata(path)
+            .is_ok_and(|output| (input.dev(), input.ino()) == (output.dev(), output.ino()))
+    };
+    match request.paths.all().into_iter().find(is_input) {
+        Some(path) => Err(OpenError::IsInput { path }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn fresh(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
     let Request { paths, disk, .. } = request;
-    // All that can be refused comes before anything of the old output goes.
     let results = paths.results.as_ref().map(|path| hold(disk, path));
     let results = results.transpose()?;
     let errors = disk.open_or_create(&paths.errors);
     let errors = errors.map_err(at(&paths.errors))?;
+    // All that can be refused comes before anything of the old output goes.
+    for file in results.iter().chain([&errors]) {
+        refuse_small_disk(file, request.room).map_err(at(file.path()))?;
+    }
     disk.remove_if_any(&paths.checkpoint)
         .map_err(at(&paths.checkpoint))?;
     if results.is_some() {
@@ -186,19 +195,40 @@ fn fresh(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
     })
 }
 
+/// Refuses a disk that has no room for the first answers, even with the old ones gone.
+fn refuse_small_disk(file: &DiskFile, room: u64) -> io::Result<()> {
+    let there = file.free()?.saturating_add(file.length()?);
+    match there < room {
+        true => Err(no_room(room)),
+        false => Ok(()),
+    }
+}
+
+/// Says that the disk has no room.
+pub fn no_room(bytes: u64) -> io::Error {
+    let what = format!(
+        "no room for {} of answers on their way",
+        human::bytes(bytes)
+    );
+    io::Error::new(io::ErrorKind::StorageFull, what)
+}
+
 /// Opens the results for this process alone. The lock beside them goes by their name, this one by
 /// the file itself, which may have another name too.
 fn hold(disk: &Disk, path: &Path) -> Result<DiskFile, OpenError> {
     let file = disk.open_or_create(path).map_err(at(path))?;
-    match file.lock() {
-        Ok(true) => Ok(file),
-        Ok(false) => Err(OpenError::Locked {
-            path: path.to_owned(),
+    refuse_held(&file)?;
+    Ok(file)
+}
+
+/// Refuses a file that another process has, under whatever name.
+pub(super) fn refuse_held(file: &DiskFile) -> Result<(), OpenError> {
+    match file.lock().map_err(at(file.path()))? {
+        true => Ok(()),
+        false => Err(OpenError::Locked {
+            path: file.path().to_owned(),
             holder: None,
         }),
-        // Not every file system knows locks; the one beside has been taken.
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
-        Err(error) => Err(at(path)(error)),
     }
 }
 
@@ -207,6 +237,7 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
     let path = paths.results.as_ref();
     let path = path.expect("standard output is not resumed");
     let mut notes = Vec::new();
+    refuse_foreign(path)?;
     let state = load(request, path, &mut notes)?;
     let mut results = reopen(hold(&request.disk, path)?, &paths.torn, &mut notes)?;
     let errors = request.disk.open_or_create(&paths.errors);
@@ -214,8 +245,7 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
     let mut errors = reopen(errors, &paths.torn, &mut notes)?;
     let rescued = rescue::take_in(paths, &mut results, &mut errors).map_err(at(path))?;
     notes.extend(rescued);
-    let known =
-        known_results(request, state.as_ref(), &mut results, &mut notes).map_err(at(path))?;
+    let known = known_results(request, state.as_ref(), &mut results, &mut notes)?;
     let (mut finished, mut rows) = (known.finished, known.rows);
     let counted = state.as_ref().filter(|_| rows.behind_checkpoint);
     let counted = counted.map_or(0, |state| state.errors_bytes);
@@ -229,6 +259,32 @@ fn resume(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         lengths_before: state.map(|state| state.lengths).unwrap_or_default(),
         notes,
     })
+}
+
+/// Refuses a file that is no output of ours, before it is taken for a damaged one.
+fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
+    let Ok(file) = File::open(path) else {
+        return Ok(());
+    };
+    let mut is_foreign = false;
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).map_err(at(path))? > 0 {
+        if read_head(&line).is_some() {
+            return Ok(());
+        }
+        // NUL bytes are what a power cut leaves, and half a row has no end.
+        let is_damage = line.iter().all(|byte| matches!(byte, 0 | b'\n'));
+        let is_torn = !line.ends_with(b"\n") && line.starts_with(b"{");
+        is_foreign |= !(is_damage || is_torn);
+        line.clear();
+    }
+    match is_foreign {
+        true => Err(OpenError::Foreign {
+            path: path.to_owned(),
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Reads the checkpoint, and refuses where it tells of another run or of results that are gone.
@@ -251,8 +307,13 @@ fn load(
         }
     };
     refuse_changes(request, &state)?;
-    let is_gone = state.results_bytes > 0 && !results.exists();
-    if is_gone && !request.allow_changes && rescue::files(request.paths).is_empty() {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    let rescued: u64 = rescue::files(request.paths)
+        .iter()
+        .map(|path| size(path))
+        .sum();
+    let is_gone = size(results) == 0 && rescued < state.results_bytes;
+    if is_gone && !request.allow_changes {
         return Err(OpenError::Gone {
             path: results.to_owned(),
             bytes: state.results_bytes,
@@ -297,140 +358,6 @@ fn reopen(file: DiskFile, torn: &Path, notes: &mut Vec<String>) -> Result<Journa
         )),
     }
     Ok(journal)
-}
-
-/// What the results file and its checkpoint tell.
-struct Known {
-    finished: Finished,
-    /// What the rows that were read cost.
-    rows: RowCosts,
-}
-
-/// Finds out which items have results: from the checkpoint and the rows after it, else from all
-/// rows.
-fn known_results(
-    request: &Request<'_>,
-    state: Option<&State>,
-    results: &mut Journal,
-    notes: &mut Vec<String>,
-) -> io::Result<Known> {
-    let mut finished = Finished::default();
-    let (mut from, mut rows) = (0, RowCosts::default());
-    if let Some(state) = state.filter(|state| is_true_of(state, request, results))
-        && let Some(positions) = state.finished()
-    {
-        finished.positions = positions;
-        from = state.results_bytes;
-        rows.behind_checkpoint = true;
-    } else if let Some(state) = state {
-        notes.extend(missing(state, results));
-        if state.input.is_some() && request.input.is_some() && state.input != request.input {
-            let what = "the input is another than before: an id that has its result keeps it";
-            notes.push(what.to_owned());
-        }
-    }
-    // A row's own position counts only where the checkpoint vouches for the input.
-    let positions_hold = from > 0;
-    let mut strange = Strange::default();
-    results.scan(from, |line| {
-        let Some(head) = line.head else {
-            strange.hear(line.offset, line.text);
-            return Ok(());
-        };
-        // The other form of rows never says, and the checkpoint knew them.
-        let is_news = rows.behind_checkpoint || head.index.is_some() || state.is_none();
-        rows.known += head.cost.unwrap_or_default();
-        rows.unpriced += u64::from(head.cost.is_none() && is_news);
-        match head.index.filter(|_| positions_hold) {
-            Some(index) => drop(finished.positions.insert(index)),
-            None => strange.twice += u64::from(!finished.unplaced.insert(head.id.fingerprint())),
-        }
-        Ok(())
-    })?;
-    strange.put_aside(request.paths, results)?;
-    notes.extend(strange.notes(results.path(), &request.paths.torn));
-    Ok(Known { finished, rows })
-}
-
-/// Says that results were lost of which a checkpoint knows.
-fn missing(state: &State, results: &Journal) -> Option<String> {
-    let missing = state.results_bytes.checked_sub(results.length())?;
-    (missing > 0).then(|| {
-        format!(
-            "{} is {} shorter than it was; what is missing is asked again",
-            results.path().display(),
-            human::bytes(missing)
-        )
-    })
-}
-
-/// What stands in a results file and should not.
-#[derive(Default)]
-struct Strange {
-    /// Where lines begin that are not even JSON.
-    damaged: HashSet<u64>,
-    /// The bytes of those.
-    bytes: Vec<u8>,
-    /// Lines that are JSON and no rows.
-    foreign: u64,
-    /// Rows of items that have one already.
-    twice: u64,
-}
-
-impl Strange {
-    fn hear(&mut self, offset: u64, text: &[u8]) {
-        match serde_json::from_slice::<IgnoredAny>(text) {
-            Ok(_) => self.foreign += 1,
-            Err(_) => {
-                self.damaged.insert(offset);
-                self.bytes.extend_from_slice(text);
-            }
-        }
-    }
-
-    /// Takes damaged lines out, so that the file can be read by others, and keeps their bytes.
-    fn put_aside(&self, paths: &Paths, results: &mut Journal) -> io::Result<()> {
-        if self.damaged.is_empty() {
-            return Ok(());
-        }
-        set_aside(results.disk(), &paths.torn, &self.bytes)?;
-        results.rewrite(|line| !self.damaged.contains(&line.offset))?;
-        results.handle().lock().map(drop)
-    }
-
-    fn notes(&self, results: &Path, torn: &Path) -> Vec<String> {
-        let path = results.display();
-        let mut notes = Vec::new();
-        if !self.damaged.is_empty() {
-            let lines = count(self.damaged.len() as u64, "damaged line");
-            notes.push(format!(
-                "{path}: {lines} set aside in {}; what they held is asked again",
-                torn.display()
-            ));
-        }
-        if self.foreign > 0 {
-            notes.push(format!(
-                "{path}: {} without a row, left as found",
-                count(self.foreign, "line")
-            ));
-        }
-        if self.twice > 0 {
-            notes.push(format!(
-                "{path}: {} of items that have one already",
-                count(self.twice, "row")
-            ));
-        }
-        notes
-    }
-}
-
-/// Tells whether a checkpoint speaks of this input and of this very results file.
-fn is_true_of(state: &State, request: &Request<'_>, results: &Journal) -> bool {
-    state.input.is_some()
-        && state.input == request.input
-        && state.results_bytes <= results.length()
-        && tail_hash(results.path(), state.results_bytes)
-            .is_ok_and(|tail| tail == state.results_tail)
 }
 
 /// Reads the errors file: which rows stay, which items are asked again. Rows of which a later one

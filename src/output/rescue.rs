@@ -12,10 +12,8 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Paths;
-use super::answered::each_row;
 use super::disk::{Disk, folder};
-use super::journal::{Journal, set_aside};
-use super::rows;
+use super::journal::{Journal, Pass};
 use crate::words::human::count;
 
 /// Rows are appended in pieces of this size.
@@ -23,21 +21,21 @@ const PIECE: usize = 256 << 10;
 
 /// What became of the rows that the output did not take.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Rescue {
-    pub rows: u64,
-    /// Where they are; `None` where no disk took them.
-    pub file: Option<PathBuf>,
-}
-
-impl Rescue {
-    /// Tells whether rows are nowhere.
-    pub fn is_lost(&self) -> bool {
-        self.rows > 0 && self.file.is_none()
-    }
+pub enum Rescue {
+    /// There were none.
+    NotNeeded,
+    Saved {
+        rows: u64,
+        file: PathBuf,
+    },
+    /// No disk took them.
+    Lost {
+        rows: u64,
+    },
 }
 
 /// Passes lines on, piece by piece.
-type Lines<'a> = dyn Fn(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> + 'a;
+type Lines<'a> = dyn Fn(&mut Pass<'_>) -> io::Result<()> + 'a;
 
 /// Writes lines to a new file beside the output or, where that fails, in the system's folder for
 /// temporary files.
@@ -48,14 +46,14 @@ pub fn save(paths: &Paths, disk: &Disk, lines: &Lines<'_>) -> Rescue {
         Ok(())
     });
     if rows == 0 && counted.is_ok() {
-        return Rescue { rows, file: None };
+        return Rescue::NotNeeded;
     }
     let elsewhere = |path: PathBuf| std::env::temp_dir().join(path.file_name().unwrap_or_default());
     let file = save_as(&|number| paths.rescue(number), disk, lines)
         .or_else(|_| save_as(&|number| elsewhere(paths.rescue(number)), disk, lines));
-    Rescue {
-        rows,
-        file: file.ok(),
+    match file {
+        Ok(file) => Rescue::Saved { rows, file },
+        Err(_) => Rescue::Lost { rows },
     }
 }
 
@@ -128,33 +126,38 @@ fn take_in_file(
     results: &mut Journal,
     errors: &mut Journal,
 ) -> io::Result<u64> {
-    let rescued = Rescued::read(path)?;
-    let present = rescued.make_way(results)?;
-    let (mut ok, mut bad, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
-    let mut outcome = Ok(());
-    let mut taken = 0;
-    each_row(path, |line| {
-        let end = if line.ends_with(b"\n") { "" } else { "\n" };
-        let put = |buffer: &mut Vec<u8>| {
-            buffer.extend_from_slice(line);
-            buffer.extend_from_slice(end.as_bytes());
+    let rescue = Journal::as_it_is(results.disk().open(path)?)?;
+    let rows = Rescued::read(&rescue)?;
+    let results_there = make_way(results, &rows.results)?;
+    let errors_there = make_way(errors, &rows.errors)?;
+    let (mut ok, mut bad) = (Vec::new(), Vec::new());
+    let (mut taken, mut foreign) = (0, Vec::new());
+    rescue.scan(0, |line| {
+        let Some(head) = &line.head else {
+            foreign.push((line.offset, line.offset + line.text.len() as u64));
+            return Ok(());
         };
-        match rows::read_head(line) {
-            Some(head) if head.error.is_some() => put(&mut bad),
-            Some(head) if present.contains(&head.id.fingerprint()) => return,
-            Some(_) => put(&mut ok),
-            None => return put(&mut foreign),
+        let id = head.id.fingerprint();
+        let (stands, buffer) = match head.error {
+            // An item that was asked again meanwhile keeps its newer result.
+            None => (results_there.any.contains(&id), &mut ok),
+            Some(_) => (errors_there.same.contains(&id), &mut bad),
+        };
+        if stands {
+            return Ok(());
         }
         taken += 1;
-        if ok.len() + bad.len() > PIECE && outcome.is_ok() {
-            outcome = append(results, &mut ok).and_then(|()| append(errors, &mut bad));
+        buffer.extend_from_slice(line.text.trim_ascii_end());
+        buffer.push(b'\n');
+        match ok.len() + bad.len() > PIECE {
+            true => append(results, &mut ok).and_then(|()| append(errors, &mut bad)),
+            false => Ok(()),
         }
     })?;
-    outcome?;
     append(results, &mut ok)?;
     append(errors, &mut bad)?;
     if !foreign.is_empty() {
-        set_aside(results.disk(), &paths.torn, &foreign)?;
+        rescue.set_aside(&paths.torn, foreign)?;
     }
     results.sync()?;
     errors.sync()?;
@@ -169,54 +172,84 @@ fn append(journal: &mut Journal, lines: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-/// The results of a rescue file: the hash of each row by its item's fingerprint.
-struct Rescued(HashMap<u128, u64>);
+/// The hash of a row, by its item's fingerprint.
+type Hashes = HashMap<u128, u64>;
+
+/// The rows of a rescue file.
+#[derive(Default)]
+struct Rescued {
+    results: Hashes,
+    errors: Hashes,
+}
 
 impl Rescued {
-    fn read(path: &Path) -> io::Result<Self> {
-        let mut hashes = HashMap::new();
-        each_row(path, |line| {
-            if let Some(head) = rows::read_head(line).filter(|head| head.error.is_none()) {
-                hashes.insert(head.id.fingerprint(), xxh3_64(line.trim_ascii_end()));
-            }
-        })?;
-        Ok(Rescued(hashes))
-    }
-
-    /// Cuts the end that the rescue file holds anew off the results, if there is one. Returns the
-    /// rescued items that stand there all the same.
-    fn make_way(&self, results: &mut Journal) -> io::Result<HashSet<u128>> {
-        let mut repeated_from = None;
-        let mut present = HashSet::new();
-        results.scan(0, |line| {
-            let Some(head) = &line.head else {
-                return Ok(());
-            };
-            let fingerprint = head.id.fingerprint();
-            match self.0.get(&fingerprint) {
-                Some(hash) if *hash == xxh3_64(line.text.trim_ascii_end()) => {
-                    repeated_from.get_or_insert(line.offset);
-                    present.insert(fingerprint);
-                }
-                // What follows is of another run: nothing may be cut off.
-                other => {
-                    repeated_from = None;
-                    present.extend(other.map(|_| fingerprint));
-                }
+    fn read(rescue: &Journal) -> io::Result<Self> {
+        let mut rescued = Rescued::default();
+        rescue.scan(0, |line| {
+            if let Some(head) = &line.head {
+                let hashes = match head.error {
+                    None => &mut rescued.results,
+                    Some(_) => &mut rescued.errors,
+                };
+                hashes.insert(head.id.fingerprint(), hash(line.text));
             }
             Ok(())
         })?;
-        if let Some(offset) = repeated_from {
-            let mut cut = HashSet::new();
-            results.scan(offset, |line| {
-                cut.extend(line.head.map(|head| head.id.fingerprint()));
-                Ok(())
-            })?;
-            present.retain(|fingerprint| !cut.contains(fingerprint));
-            results.cut(offset)?;
-        }
-        Ok(present)
+        Ok(rescued)
     }
+}
+
+fn hash(row: &[u8]) -> u64 {
+    xxh3_64(row.trim_ascii_end())
+}
+
+/// Which rescued items have a row in a file all the same.
+#[derive(Default)]
+struct Standing {
+    any: HashSet<u128>,
+    /// It is the very row that was rescued.
+    same: HashSet<u128>,
+}
+
+impl Standing {
+    fn forget(&mut self, id: u128) {
+        self.any.remove(&id);
+        self.same.remove(&id);
+    }
+}
+
+/// Cuts the end that a rescue file holds anew off a file, if there is one.
+fn make_way(journal: &mut Journal, rescued: &Hashes) -> io::Result<Standing> {
+    let mut standing = Standing::default();
+    let mut repeated_from = None;
+    journal.scan(0, |line| {
+        let Some(head) = &line.head else {
+            return Ok(());
+        };
+        let id = head.id.fingerprint();
+        let rescued = rescued.get(&id);
+        if rescued.is_some() {
+            standing.any.insert(id);
+        }
+        if rescued == Some(&hash(line.text)) {
+            standing.same.insert(id);
+            repeated_from.get_or_insert(line.offset);
+        } else {
+            // What follows is of another run: nothing may be cut off.
+            repeated_from = None;
+        }
+        Ok(())
+    })?;
+    if let Some(offset) = repeated_from {
+        journal.scan(offset, |line| {
+            line.head
+                .iter()
+                .for_each(|head| standing.forget(head.id.fingerprint()));
+            Ok(())
+        })?;
+        journal.cut(offset)?;
+    }
+    Ok(standing)
 }
 
 #[cfg(test)]
@@ -264,6 +297,21 @@ mod tests {
     }
 
     #[test]
+    fn an_error_row_that_the_file_holds_too_stands_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::beside(&folder.path().join("out.jsonl"));
+        let rows = [failed("a"), failed("b")].concat();
+        std::fs::write(&paths.errors, &rows).unwrap();
+        std::fs::write(paths.rescue(1), failed("b")).unwrap();
+        let open = |path: &Path| Disk::default().open_or_create(path).unwrap();
+        let results = open(paths.results.as_deref().unwrap());
+        let mut results = Journal::emptied(results).unwrap();
+        let mut errors = Journal::as_it_is(open(&paths.errors)).unwrap();
+        take_in(&paths, &mut results, &mut errors).unwrap();
+        assert_eq!(std::fs::read_to_string(&paths.errors).unwrap(), rows);
+    }
+
+    #[test]
     fn an_item_that_was_asked_again_meanwhile_keeps_its_row() {
         let results = [row("a", "1"), row("b", "new"), row("d", "4")].concat();
         let rescued = [row("b", "2"), row("c", "3")].concat();
@@ -285,14 +333,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::beside(&folder.path().join("out.jsonl"));
         let disk = Disk::default();
-        let lines = |pass: &mut dyn FnMut(&[u8]) -> io::Result<()>| pass(b"{}\n{}\n");
+        let lines = |pass: &mut Pass<'_>| pass(b"{}\n{}\n");
         for number in 1..3 {
             let rescue = save(&paths, &disk, &lines);
-            assert_eq!(rescue.file, Some(paths.rescue(number)));
-            assert_eq!(rescue.rows, 2);
+            let file = paths.rescue(number);
+            assert_eq!(rescue, Rescue::Saved { rows: 2, file });
         }
         assert_eq!(files(&paths).len(), 2);
-        let nothing = save(&paths, &disk, &|_| Ok(()));
-        assert_eq!((nothing.rows, nothing.file), (0, None));
+        assert_eq!(save(&paths, &disk, &|_| Ok(())), Rescue::NotNeeded);
     }
 }

@@ -13,7 +13,7 @@ use crate::cli::settings::Target;
 use crate::cli::summary::{BudgetReport, Summary};
 use crate::cli::{Exit, terminal};
 use crate::engine::budget::Budget;
-use crate::output::{Failed, Spent};
+use crate::output::{Failed, Rescue, Spent};
 use crate::words::human::{count, thousands};
 use crate::words::money::Usd;
 use crate::words::verdict::{Failure, FailureKind};
@@ -108,14 +108,16 @@ impl Closing<'_> {
     fn explain_failed(&self, failed: &Failed) -> (String, String) {
         let Failed { error, rescue } = failed;
         let mut what = format!("the output cannot be written: {error}");
-        let rows = count(rescue.rows, "row");
-        match (&rescue.file, rescue.rows) {
-            (_, 0) => {}
-            (Some(file), _) => {
-                what.push_str(&format!("\n{rows} saved in {} instead", file.display()));
-            }
-            (None, _) => what.push_str(&format!(
-                "\n{rows} could not be saved anywhere, and will be asked again"
+        match rescue {
+            Rescue::NotNeeded => {}
+            Rescue::Saved { rows, file } => what.push_str(&format!(
+                "\n{} saved in {} instead",
+                count(*rows, "row"),
+                file.display()
+            )),
+            Rescue::Lost { rows } => what.push_str(&format!(
+                "\n{} could not be saved anywhere, and will be asked again",
+                count(*rows, "row")
             )),
         }
         let paths = &self.job.settings.paths;
@@ -123,17 +125,15 @@ impl Closing<'_> {
             return (what, "-o FILE keeps what was paid for".to_owned());
         }
         let cure = cure(error);
-        let elsewhere = rescue
-            .file
-            .as_ref()
-            .filter(|file| file.parent() != paths.lock.parent());
-        let hint = match (elsewhere, rescue.rows) {
-            (Some(file), _) => format!(
+        let hint = match rescue {
+            Rescue::Saved { file, .. } if file.parent() != paths.lock.parent() => format!(
                 "{cure}, move {} beside the output, then --resume takes the saved rows in and goes on",
                 file.display()
             ),
-            (None, 0) => format!("{cure}, then --resume goes on"),
-            (None, _) => format!("{cure}, then --resume takes the saved rows in and goes on"),
+            Rescue::Saved { .. } => {
+                format!("{cure}, then --resume takes the saved rows in and goes on")
+            }
+            Rescue::NotNeeded | Rescue::Lost { .. } => format!("{cure}, then --resume goes on"),
         };
         (what, hint)
     }

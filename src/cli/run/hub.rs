@@ -11,7 +11,7 @@ use crate::cli::progress::Progress;
 use crate::cli::summary::Tally;
 use crate::engine::budget::Budget;
 use crate::engine::{Phase, Stop};
-use crate::output::{Failed, Recorder};
+use crate::output::{Failed, Recorder, Rescue};
 use crate::words::event::Event;
 use crate::words::tariff::Bill;
 
@@ -63,7 +63,8 @@ impl Hub {
         let accounts = self.budget.map(|budget| budget.accounts());
         let booked = accounts.map(|accounts| (accounts.spent, accounts.at_risk));
         let files = self.recorder.end(trouble.map(Trouble::into_error), booked);
-        if !files.as_ref().is_err_and(|failed| failed.rescue.is_lost()) {
+        let is_lost = |failed: &Failed| matches!(failed.rescue, Rescue::Lost { .. });
+        if !files.as_ref().is_err_and(is_lost) {
             heard.iter().for_each(|event| self.tally.hear(event));
         }
         Heard {

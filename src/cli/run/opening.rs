@@ -1,15 +1,17 @@
 //! Before the first request: the input is checked, the output opened, and what is done is found.
 
+use std::io;
 use std::path::Path;
 
 use anyhow::Result;
 
+use super::closing::cure;
 use super::setup::identify;
 use crate::cli::refusal::Refusal;
 use crate::cli::settings::RunSettings;
 use crate::cli::validate::{check, listing, unreadable};
 use crate::input::{Census, Reader};
-use crate::output::{self, Finished, OpenError, Opened, Paths, Request};
+use crate::output::{self, Finished, OpenError, Opened, Paths, Request, StartMode};
 use crate::words::human::{self, count, thousands};
 
 /// Findings shown where a run is refused.
@@ -79,8 +81,17 @@ pub fn open(settings: &RunSettings, census: Option<&Census>) -> Result<Opened> {
         allow_changes: settings.allow_changes,
         retry: &settings.retry,
         disk: output::Disk::default(),
+        room: output::first_room(settings.engine.concurrency as u64),
     };
-    output::open(&request).map_err(|error| explain(error, &settings.paths).into())
+    output::open(&request).map_err(|error| match error {
+        OpenError::Io { path, error } => cannot_be_written(
+            &format!("{}: {error}", path.display()),
+            &error,
+            settings.mode,
+        )
+        .into(),
+        error => explain(error, &settings.paths).into(),
+    })
 }
 
 /// Says why an output cannot be opened, and what to do.
@@ -128,10 +139,25 @@ pub fn explain(error: OpenError, paths: &Paths) -> Refusal {
                 .hint("-o FILE names another output")
         }
         OpenError::Io { path, error } => {
-            Refusal::new(format!("{} cannot be written: {error}", path.display()))
+            let what = format!("{}: {error}", path.display());
+            cannot_be_written(&what, &error, StartMode::New)
+        }
+        OpenError::Foreign { path } => {
+            Refusal::new(format!("{} holds no results of a run", path.display()))
                 .hint("-o FILE names another output")
         }
     }
+}
+
+/// Says that nothing can be written, and what to do. Another output would pay for everything again
+/// where this one is to be resumed.
+pub fn cannot_be_written(what: &str, error: &io::Error, mode: StartMode) -> Refusal {
+    let cure = cure(error);
+    let hint = match mode {
+        StartMode::Resume => format!("{cure}, then try again"),
+        StartMode::New | StartMode::Overwrite => format!("{cure}, or -o FILE names another output"),
+    };
+    Refusal::new(format!("the output cannot be written: {what}")).hint(hint)
 }
 
 /// Reads the input once more where results are known by id only.
@@ -142,7 +168,9 @@ pub fn place(settings: &RunSettings, census: &Census, finished: &mut Finished) -
     let input = &settings.input;
     let cannot = |error| unreadable(input, &error);
     let mut reader = Reader::open(input, &settings.defaults, census).map_err(cannot)?;
-    while let Some(entry) = reader.next_entry().map_err(cannot)? {
+    while finished.lacks_positions()
+        && let Some(entry) = reader.next_entry().map_err(cannot)?
+    {
         finished.place(entry.index(), entry.id());
     }
     finished.all_placed();

@@ -5,17 +5,17 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 
-use super::closing::cure;
 use super::confirm::confirm;
 use super::endpoint::network;
 use super::feeder::Job;
-use super::opening::{explain, is_stdin, look_at_input, open, place, take_census};
+use super::opening::{
+    cannot_be_written, explain, is_stdin, look_at_input, open, place, take_census,
+};
 use super::portion::{Chosen, Portion};
 use super::purse::{check_budget, open_budget};
 use super::{Before, Parts};
 use crate::cli::args::RunArgs;
 use crate::cli::progress::{Progress, Purse, Style};
-use crate::cli::refusal::Refusal;
 use crate::cli::settings::{RunSettings, Target};
 use crate::cli::{descriptors, terminal};
 use crate::engine::budget::Budget;
@@ -209,10 +209,8 @@ impl Recording<'_> {
                 gauges: gauges.clone(),
             },
         );
-        let recorder = recorder.map_err(|error| {
-            Refusal::new(format!("the output cannot be written: {error}"))
-                .hint(format!("{}, or -o FILE names another output", cure(&error)))
-        })?;
+        let recorder = recorder
+            .map_err(|error| cannot_be_written(&error.to_string(), &error, settings.mode))?;
         if let (Some(budget), Some(ceiling)) = (self.budget, recorder.ceiling()) {
             budget.grant(ceiling);
         }

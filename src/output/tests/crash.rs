@@ -1,7 +1,7 @@
 //! A crash at every storage call of a run of 200 items, and of taking it up again.
 //!
 //! Negative controls, each of which turns a test here red: in `Recorder::begin_sync`, no sync of
-//! the rows; in `Journal::open`, no mending of the end; in `Disk::replace`, no sync of the new
+//! the rows; in `Disk::write_whole`, no sync of the folder; in `Journal::open`, no mending of the end; in `Disk::replace`, no sync of the new
 //! content; in `rescue::take_in_file`, no sync before the file goes away.
 
 use std::collections::{BTreeMap, HashSet};
@@ -70,8 +70,9 @@ fn a_crash_at_any_storage_call_loses_nothing_that_was_safe_and_doubles_nothing()
             }
             whole.set_up(&image);
             scene.assert_checkpoint_is_not_ahead(&case);
-            scene.touch(&scene::disk());
             let safe = whole.safe_after(changes);
+            scene.assert_ceiling_holds(safe, &case);
+            scene.touch(&scene::disk());
             assert_eq!(scene.rows_before(safe), safe, "{case}: rows that were safe");
             scene.assert_checkpoint_is_not_ahead(&case);
             let once = scene.content();

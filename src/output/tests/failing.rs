@@ -1,29 +1,39 @@
-//! A disk that is full or fails at every storage call of a run of 200 items.
+//! A disk that is full or fails, at every call that it can fail at, of a run of 200 items; and a
+//! power cut right after the run has said what became of it.
 //!
-//! Negative controls: in `Recorder::note_sync`, marking rows synced although the sync failed; in
-//! `Journal::append`, no cut after an error; in `Recorder::rescue`, leaving out what is endangered.
+//! Negative controls, each of which turns a test here red: in `Recorder::note_sync`, marking rows
+//! synced although the sync failed; in `Recorder::finish`, another sync after a failed one; in
+//! `Recorder::end`, no last sync; in `Recorder::rescue`, leaving out what is endangered; in
+//! `Journal::append`, no cut after an error, and appending behind what could not be cut; in
+//! `rescue::save_as`, no sync.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
 
-use super::super::OpenError;
 use super::super::disk::{Change, Disk, Witness};
+use super::super::{OpenError, Rescue};
 use super::scene::{self, Scene};
 
 const ITEMS: u64 = 200;
 
-/// What the disk cannot do any more from a certain call on.
+/// What the disk cannot do from a certain call on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     /// Appends write their first half and fail; nothing can be created.
     Full,
     /// As before, for one call only.
     FullOnce,
-    /// Nothing of the output's own files can be made durable.
+    /// As before, and the half cannot be cut off at once.
+    FullOnceUncut,
+    /// None of the output's own files can be made durable.
     NoSync,
+    /// One sync fails and takes its bytes with it; later ones succeed without them.
+    NoSyncOnce,
+    /// One change of a name or a length fails.
+    NoNameOnce,
 }
 
 /// Fails from its call number `at` on.
@@ -31,10 +41,11 @@ struct Failing {
     fault: Fault,
     at: u64,
     calls: AtomicU64,
-    /// A sync has failed: what it should have made durable is gone.
-    failed_sync: AtomicBool,
+    cuts_to_fail: AtomicU64,
     /// How long files were when a sync of theirs succeeded.
     durable: Mutex<HashMap<PathBuf, u64>>,
+    /// What a failed sync lost: the part between two lengths of a file.
+    lost: Mutex<Vec<(PathBuf, u64, u64)>>,
 }
 
 impl Failing {
@@ -43,16 +54,62 @@ impl Failing {
             fault,
             at,
             calls: AtomicU64::new(0),
-            failed_sync: AtomicBool::new(false),
+            cuts_to_fail: AtomicU64::new(0),
             durable: Mutex::default(),
+            lost: Mutex::default(),
         })
+    }
+
+    fn applies(&self, change: Change<'_>) -> bool {
+        match self.fault {
+            Fault::Full | Fault::FullOnce | Fault::FullOnceUncut => {
+                matches!(change, Change::Append(..) | Change::Create(_))
+            }
+            // The new file for rescued rows stands on healthy ground.
+            Fault::NoSync | Fault::NoSyncOnce => {
+                matches!(change, Change::Sync(path) if !is_rescue(path))
+            }
+            Fault::NoNameOnce => matches!(
+                change,
+                Change::Cut(..) | Change::Rename(..) | Change::Remove(_) | Change::SyncFolder(_)
+            ),
+        }
     }
 
     fn is_hit(&self) -> bool {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         match self.fault {
-            Fault::FullOnce => call == self.at,
             Fault::Full | Fault::NoSync => call >= self.at,
+            _ => call == self.at,
+        }
+    }
+
+    fn note_sync(&self, path: &Path) -> io::Result<()> {
+        let length = std::fs::metadata(path)?.len();
+        self.durable.lock().unwrap().insert(path.into(), length);
+        Ok(())
+    }
+
+    fn fail(&self, change: Change<'_>) -> io::Result<()> {
+        match change {
+            Change::Append(path, bytes) => {
+                append_half(path, bytes)?;
+                let uncut = u64::from(self.fault == Fault::FullOnceUncut);
+                self.cuts_to_fail.store(uncut, Ordering::Relaxed);
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Change::Sync(path) => {
+                let from = self.durable.lock().unwrap().get(path).copied();
+                let lost = (
+                    path.into(),
+                    from.unwrap_or(0),
+                    std::fs::metadata(path)?.len(),
+                );
+                self.lost.lock().unwrap().push(lost);
+                Err(io::Error::other("input/output error"))
+            }
+            Change::Create(_) => Err(io::ErrorKind::StorageFull.into()),
+            _ => Err(io::Error::other("input/output error")),
         }
     }
 }
@@ -62,30 +119,17 @@ impl Witness for Failing {
         if let Change::Reserve(..) = change {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        let applies = match self.fault {
-            Fault::Full | Fault::FullOnce => {
-                matches!(change, Change::Append(..) | Change::Create(_))
-            }
-            // The new file for rescued rows stands on healthy ground.
-            Fault::NoSync => matches!(change, Change::Sync(path) if !is_rescue(path)),
-        };
-        if !applies || !self.is_hit() {
-            if let Change::Sync(path) = change {
-                let length = std::fs::metadata(path)?.len();
-                self.durable.lock().unwrap().insert(path.into(), length);
-            }
-            return Ok(());
+        if let Change::Cut(..) = change
+            && self.cuts_to_fail.swap(0, Ordering::Relaxed) > 0
+        {
+            return Err(io::Error::other("input/output error"));
+        }
+        if self.applies(change) && self.is_hit() {
+            return self.fail(change);
         }
         match change {
-            Change::Append(path, bytes) => {
-                append_half(path, bytes)?;
-                Err(io::ErrorKind::StorageFull.into())
-            }
-            Change::Sync(_) => {
-                self.failed_sync.store(true, Ordering::Relaxed);
-                Err(io::Error::other("input/output error"))
-            }
-            _ => Err(io::ErrorKind::StorageFull.into()),
+            Change::Sync(path) => self.note_sync(path),
+            _ => Ok(()),
         }
     }
 }
@@ -100,129 +144,194 @@ fn append_half(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(&bytes[..bytes.len() / 2])
 }
 
-/// Runs on a failing disk, then on a healthy one, and returns what the first run saved elsewhere.
-/// `None` where the fault was never met.
-fn survive(fault: Fault, at: u64) -> Option<Option<PathBuf>> {
+/// How a run on a failing disk went.
+enum Survived {
+    /// The fault was never met, or did not matter.
+    Unharmed,
+    /// It was refused before anything was asked.
+    Refused,
+    Failed(Rescue),
+}
+
+/// Runs on a failing disk, cuts the power, and goes on with a healthy one.
+fn survive(fault: Fault, at: u64) -> Survived {
     let case = format!("{fault:?} from call {at} on");
     let scene = Scene::new(ITEMS);
     let failing = Failing::new(fault, at);
     let ran = match scene.run(&Disk::watched(failing.clone()), |_| {}) {
         Ok(ran) => ran,
-        // Before anything was asked.
         Err(OpenError::Io { .. }) => {
             scene.finish();
             scene.assert_whole(&case);
-            return Some(None);
+            return Survived::Refused;
         }
         Err(other) => panic!("{case}: {other:?}"),
     };
     let Err(failed) = ran.ended else {
         scene.assert_whole(&case);
-        return None;
+        return Survived::Unharmed;
     };
-    assert!(ran.taken < ITEMS || failed.rescue.rows <= ITEMS, "{case}");
-    if failing.failed_sync.load(Ordering::Relaxed) {
-        lose_unsynced(&scene, &failing.durable.lock().unwrap());
+    assert_ne!(
+        fault,
+        Fault::Full,
+        "{case}: a full disk takes no rescue file"
+    );
+    cut_the_power(&scene, &failing);
+    if let Rescue::Saved { file, .. } = &failed.rescue {
+        bring_back(&scene, file);
     }
-    let file = failed.rescue.file.clone();
-    assert_eq!(failed.rescue.rows > 0, file.is_some(), "{case}");
-    bring_back(&scene, file.as_deref());
     scene.touch(&scene::disk());
     // Not one answer of those that were taken in was lost.
     assert_eq!(scene.rows_before(ran.taken), ran.taken, "{case}");
+    scene.assert_checkpoint_is_not_ahead(&case);
     scene.finish();
     scene.assert_whole(&case);
-    Some(file)
+    Survived::Failed(failed.rescue)
 }
 
-/// Does what a kernel may do after a failed sync: what is not durable becomes NUL bytes.
-fn lose_unsynced(scene: &Scene, durable: &HashMap<PathBuf, u64>) {
-    for name in ["out.jsonl", "out.errors.jsonl"] {
-        let path = scene.path(name);
-        let mut bytes = std::fs::read(&path).unwrap();
+/// Makes NUL bytes of everything that no sync made durable, and of what failed syncs lost.
+fn cut_the_power(scene: &Scene, failing: &Failing) {
+    let durable = failing.durable.lock().unwrap();
+    let lost = failing.lost.lock().unwrap();
+    for (path, mut bytes) in scene.content() {
+        if path.extension().is_none_or(|ending| ending != "jsonl") {
+            continue;
+        }
         let kept = durable.get(&path).copied().unwrap_or(0) as usize;
         bytes.iter_mut().skip(kept).for_each(|byte| *byte = 0);
+        for (_, from, to) in lost.iter().filter(|(of, ..)| *of == path) {
+            let to = (*to as usize).min(bytes.len());
+            bytes[(*from as usize).min(to)..to].fill(0);
+        }
         std::fs::write(path, bytes).unwrap();
     }
 }
 
 /// Moves a rescue file beside the output, as its user is told to.
-fn bring_back(scene: &Scene, file: Option<&Path>) {
-    if let Some(file) = file.filter(|file| file.parent() != Some(scene.folder.path())) {
+fn bring_back(scene: &Scene, file: &Path) {
+    if file.parent() != Some(scene.folder.path()) {
         let name = file.file_name().unwrap().to_str().unwrap();
         std::fs::copy(file, scene.path(name)).unwrap();
         std::fs::remove_file(file).unwrap();
     }
 }
 
+/// Lets the disk fail at every call in turn, and returns how many runs failed and how many of them
+/// saved rows elsewhere.
+fn sweep(fault: Fault, calls: u64) -> (u32, u32) {
+    let (mut failed, mut saved) = (0, 0);
+    for at in 0..calls {
+        if let Survived::Failed(rescue) = survive(fault, at) {
+            failed += 1;
+            saved += u32::from(matches!(rescue, Rescue::Saved { .. }));
+        }
+    }
+    assert!(
+        matches!(survive(fault, calls), Survived::Unharmed),
+        "more than {calls} calls"
+    );
+    (failed, saved)
+}
+
+/// Returns how many calls a run makes that this fault applies to.
+fn calls(fault: Fault) -> u64 {
+    let failing = Failing::new(fault, u64::MAX);
+    let ran = Scene::new(ITEMS).run(&Disk::watched(failing.clone()), |_| {});
+    assert!(ran.unwrap().ended.is_ok());
+    failing.calls.load(Ordering::Relaxed)
+}
+
 #[test]
 fn a_disk_that_is_full_once_at_any_call_costs_no_answer() {
-    let mut at = 0;
-    while survive(Fault::FullOnce, at).is_some() {
-        at += 1;
-    }
-    assert!(at > 200, "{at} calls");
+    let (failed, _) = sweep(Fault::FullOnce, calls(Fault::FullOnce));
+    assert!(failed > 200, "{failed} failures");
+}
+
+#[test]
+fn half_a_row_that_cannot_be_cut_off_at_once_spoils_no_other() {
+    let (failed, _) = sweep(Fault::FullOnceUncut, calls(Fault::FullOnceUncut));
+    assert!(failed > 200, "{failed} failures");
 }
 
 #[test]
 fn a_sync_that_fails_at_any_call_costs_no_answer_although_its_rows_are_gone() {
-    let mut at = 0;
-    let mut rescued = 0;
-    while let Some(file) = survive(Fault::NoSync, at) {
-        rescued += u32::from(file.is_some());
-        at += 1;
+    for fault in [Fault::NoSync, Fault::NoSyncOnce] {
+        let (failed, saved) = sweep(fault, calls(fault));
+        assert!(
+            failed > 50 && saved > 20,
+            "{fault:?}: {failed} failures, {saved} saved"
+        );
     }
-    assert!(at > 50, "{at} syncs");
-    assert!(rescued > 20, "{rescued} rescues");
+}
+
+#[test]
+fn a_name_or_a_length_that_cannot_be_changed_costs_no_answer() {
+    let (failed, _) = sweep(Fault::NoNameOnce, calls(Fault::NoNameOnce));
+    assert!(failed > 20, "{failed} failures");
 }
 
 #[test]
 fn rows_that_no_disk_takes_are_said_to_be_lost_and_asked_again() {
     let scene = Scene::new(ITEMS);
     let ran = scene.run(&Disk::watched(Failing::new(Fault::Full, 150)), |_| {});
-    let ran = ran.ok().unwrap();
+    let ran = ran.unwrap();
     let failed = ran.ended.unwrap_err();
-    assert!(failed.rescue.is_lost());
+    let Rescue::Lost { rows } = failed.rescue else {
+        panic!("{:?}", failed.rescue);
+    };
     assert_eq!(failed.error.kind(), io::ErrorKind::StorageFull);
     scene.touch(&scene::disk());
-    assert_eq!(scene.rows_before(ran.taken), ran.taken - failed.rescue.rows);
+    assert_eq!(scene.rows_before(ran.taken), ran.taken - rows);
     scene.finish();
     scene.assert_whole("after a full disk");
 }
 
-#[test]
-fn a_results_file_that_is_deleted_during_the_run_is_saved_whole() {
+/// Runs while something happens to the results file, and takes the output up again.
+fn survive_misfortune(expected: &str, happens: impl Fn(&Scene)) {
     let scene = Scene::new(ITEMS);
-    let path = scene.path("out.jsonl");
     let ran = scene.run(&scene::disk(), |taken| {
         if taken == 100 {
-            std::fs::remove_file(&path).unwrap();
+            happens(&scene);
         }
     });
-    let ran = ran.ok().unwrap();
+    let ran = ran.unwrap();
     let failed = ran.ended.unwrap_err();
-    assert!(failed.error.to_string().contains("was deleted"));
-    assert!(failed.rescue.file.is_some());
+    assert!(failed.error.to_string().contains(expected));
+    assert!(matches!(failed.rescue, Rescue::Saved { .. }));
     scene.touch(&scene::disk());
     assert_eq!(scene.rows_before(ran.taken), ran.taken);
     scene.finish();
-    scene.assert_whole("after a deletion");
+    scene.assert_whole(expected);
 }
 
 #[test]
-fn a_results_file_that_is_moved_away_keeps_its_rows_and_stops_the_run() {
+fn a_results_file_that_is_deleted_during_the_run_is_saved_whole() {
+    survive_misfortune("was deleted", |scene| {
+        std::fs::remove_file(scene.path("out.jsonl")).unwrap();
+    });
+}
+
+#[test]
+fn a_results_file_that_is_moved_away_is_saved_whole() {
+    survive_misfortune("was moved", |scene| {
+        std::fs::rename(scene.path("out.jsonl"), scene.path("moved.jsonl")).unwrap();
+        std::fs::write(scene.path("out.jsonl"), "").unwrap();
+    });
+}
+
+#[test]
+fn a_results_file_that_is_put_back_has_its_rows_once() {
     let scene = Scene::new(ITEMS);
     let (path, moved) = (scene.path("out.jsonl"), scene.path("moved.jsonl"));
     let ran = scene.run(&scene::disk(), |taken| {
         if taken == 100 {
             std::fs::rename(&path, &moved).unwrap();
-            std::fs::write(&path, "").unwrap();
         }
     });
-    let ran = ran.ok().unwrap();
-    let failed = ran.ended.unwrap_err();
-    assert!(failed.error.to_string().contains("was moved"));
+    let taken = ran.unwrap().taken;
     std::fs::rename(&moved, &path).unwrap();
     scene.touch(&scene::disk());
-    assert_eq!(scene.rows_before(ran.taken), ran.taken);
+    assert_eq!(scene.rows_before(taken), taken);
+    scene.finish();
+    scene.assert_whole("put back");
 }

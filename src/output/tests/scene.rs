@@ -116,13 +116,17 @@ impl Scene {
         let identity = RunIdentity::default();
         let opened = recovery::open(&Request {
             paths: &self.paths(),
-            mode: StartMode::Resume,
+            mode: match self.content().is_empty() {
+                true => StartMode::New,
+                false => StartMode::Resume,
+            },
             input_path: Path::new("/nowhere"),
             input: Some(INPUT),
             run: &identity,
             allow_changes: true,
             retry: &[],
             disk: disk.clone(),
+            room: 0,
         })?;
         let mut finished = opened.finished;
         if finished.lacks_positions() {
@@ -192,6 +196,24 @@ impl Scene {
             .all(|row| serde_json::from_slice::<Value>(row).is_ok());
         assert!(whole, "{case}: the checkpoint counts on damaged rows");
         assert_eq!(state["finished_count"], rows.len(), "{case}");
+    }
+
+    /// Checks that the checkpoint names at least the ceiling that was granted after so many items,
+    /// unless the run has ended.
+    pub fn assert_ceiling_holds(&self, items: u64, case: &str) {
+        if items == 0 {
+            return;
+        }
+        let text = std::fs::read_to_string(self.path("out.checkpoint.json"));
+        let text = text.unwrap_or_else(|error| panic!("{case}: no checkpoint: {error}"));
+        let checkpoint: Value = serde_json::from_str(&text).expect("a checkpoint is never torn");
+        if checkpoint["state"]["clean"] == true {
+            return;
+        }
+        let ceiling = checkpoint["state"]["spent"]["ceiling"].as_str();
+        let ceiling = Usd::parse(ceiling.expect("a ceiling")).unwrap();
+        let granted = Usd::from_picodollars(items.into());
+        assert!(ceiling >= granted, "{case}: the ceiling is {ceiling}");
     }
 
     /// Returns every file with its bytes, but for the lock.

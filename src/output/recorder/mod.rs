@@ -4,7 +4,10 @@
 //! checkpoint speak of them. So a killed process loses nothing that was appended, a power cut at
 //! most the last group, and the checkpoint never claims more than the results file holds.
 
-use std::io::{self, Write};
+mod ending;
+mod error_log;
+
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,15 +16,16 @@ use roaring::RoaringTreemap;
 
 use super::Paths;
 use super::checkpoint::{InputIdentity, RunIdentity, State};
-use super::finished::OldErrors;
 use super::journal::{Journal, tail_hash};
 use super::lock::Lock;
-use super::rescue::{self, Rescue};
+use super::recovery::no_room;
 use super::rows::{self, Format};
 use super::spent::Spent;
 use super::syncer::{SyncError, Syncer};
+pub use ending::Failed;
+pub use error_log::ErrorLog;
+
 use crate::words::event::Gauges;
-use crate::words::human;
 use crate::words::lengths::Lengths;
 use crate::words::money::Usd;
 use crate::words::record::{Outcome, Record};
@@ -57,45 +61,6 @@ impl Sink {
             errors,
             _lock: lock,
         }
-    }
-}
-
-/// The errors file, with the rows of earlier runs whose items are asked again.
-pub struct ErrorLog {
-    journal: Journal,
-    old: OldErrors,
-    /// Lines that stood there at the start.
-    old_lines: u64,
-}
-
-impl ErrorLog {
-    pub fn fresh(journal: Journal) -> Self {
-        Self::resumed(journal, OldErrors::default(), 0)
-    }
-
-    pub fn resumed(journal: Journal, old: OldErrors, old_lines: u64) -> Self {
-        ErrorLog {
-            journal,
-            old,
-            old_lines,
-        }
-    }
-
-    /// Drops the old rows that gave way. Until now they stood beside the new ones, so that a
-    /// crash never lost the only word about an item.
-    fn drop_superseded(&mut self) -> io::Result<()> {
-        self.journal.sync()?;
-        let superseded = self.old.superseded();
-        if superseded.is_empty() {
-            return Ok(());
-        }
-        let old_lines = self.old_lines;
-        self.journal.rewrite(|line| match line.error_row() {
-            Some((row, _)) => {
-                line.number >= old_lines || !superseded.contains(&row.id.fingerprint())
-            }
-            None => true,
-        })
     }
 }
 
@@ -177,12 +142,14 @@ fn of_file(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// Why an output does not hold what it should, and where the rest is.
-#[derive(Debug)]
-pub struct Failed {
-    pub error: io::Error,
-    /// Rows that are not, or not for certain, in their file.
-    pub rescue: Rescue,
+/// Returns the bytes that each file should have room for before anything is asked.
+pub fn first_room(in_flight: u64) -> u64 {
+    room(in_flight, USUAL_ROW)
+}
+
+/// Returns the room for all answers on their way, which may be larger than the largest so far.
+fn room(in_flight: u64, largest_row: u64) -> u64 {
+    (in_flight + 1) * 2 * largest_row
 }
 
 /// Whether a snapshot is the last one of its run.
@@ -223,29 +190,22 @@ impl Recorder {
             last_checkpoint: Instant::now(),
             has_unsaved_bills: false,
         };
-        match recorder.begin() {
-            Ok(()) => Ok(recorder),
-            Err(error) => {
-                recorder.leave_no_empty_files();
-                Err(error)
+        recorder.begin().inspect_err(|_| {
+            for journal in recorder.journals() {
+                journal.disk().remove_if_empty(journal.path());
             }
-        }
+        })?;
+        Ok(recorder)
+    }
+
+    fn journals(&self) -> impl Iterator<Item = &Journal> {
+        self.sink.results.iter().chain([&self.sink.errors.journal])
     }
 
     fn begin(&mut self) -> io::Result<()> {
         self.make_room()?;
         self.begin_sync(Some(Ended::No))?;
         self.finish_sync()
-    }
-
-    /// Removes files that hold nothing, so that a run that was refused is not in the next one's way.
-    fn leave_no_empty_files(&self) {
-        let errors = [&self.sink.errors.journal];
-        for journal in self.sink.results.iter().chain(errors) {
-            if journal.length() == 0 {
-                let _ = journal.disk().remove(journal.path());
-            }
-        }
     }
 
     /// Takes a record in. It is on its way to the file with the next [`append`](Self::append).
@@ -257,7 +217,7 @@ impl Recorder {
         let before = buffer.len();
         rows::write(record, self.settings.format, self.settings.lean, buffer);
         self.largest_row = self.largest_row.max((buffer.len() - before) as u64);
-        self.sink.errors.old.supersede(record.id.fingerprint());
+        self.sink.errors.supersede(record.id.fingerprint());
         self.since_checkpoint += 1;
         self.book(&record.bill);
         if let Outcome::Ok { .. } = &record.outcome
@@ -329,18 +289,17 @@ impl Recorder {
     /// has no room. An error means that no other should be asked for; what is on its way has room
     /// from before.
     pub fn make_room(&mut self) -> io::Result<()> {
-        let bytes = (self.settings.in_flight + 1) * 2 * self.largest_row;
+        let bytes = room(self.settings.in_flight, self.largest_row);
         let Sink {
             results, errors, ..
         } = &mut self.sink;
         for journal in results.iter_mut().chain([&mut errors.journal]) {
-            journal.reserve(bytes).map_err(|error| {
+            journal.reserve(bytes).map_err(|_| {
                 let path = journal.path().display();
-                let what = format!(
-                    "no room for {} of answers on their way",
-                    human::bytes(bytes)
-                );
-                io::Error::new(error.kind(), format!("{path}: {what}"))
+                io::Error::new(
+                    ErrorKind::StorageFull,
+                    format!("{path}: {}", no_room(bytes)),
+                )
             })?;
         }
         Ok(())
@@ -488,81 +447,5 @@ impl Recorder {
             state.set_finished(finished);
         }
         state
-    }
-
-    /// Ends the output: makes everything durable and leaves the files as the next run expects them
-    /// or, where that fails, saves what they did not take. `failure` is what the output has suffered
-    /// already. `booked` is what was spent and what may have been, where somebody keeps accounts of
-    /// all runs.
-    pub fn end(
-        mut self,
-        failure: Option<io::Error>,
-        booked: Option<(Usd, Usd)>,
-    ) -> Result<(), Failed> {
-        // Once more, now that nothing else comes: there may be room again.
-        let error = match (self.finish(booked), failure) {
-            (Ok(()), None) => return Ok(()),
-            (Ok(()), Some(error)) | (Err(_), Some(error)) | (Err(error), None) => error,
-        };
-        // What was appended may yet become durable, also where the rest could not be appended.
-        let _ = self.finish_sync();
-        if !self.is_distrusted() {
-            let _ = self.begin_sync(None).and_then(|()| self.finish_sync());
-        }
-        let rescue = self.rescue();
-        Err(Failed { error, rescue })
-    }
-
-    fn finish(&mut self, booked: Option<(Usd, Usd)>) -> io::Result<()> {
-        self.finish_sync()?;
-        if self.is_distrusted() {
-            return Err(io::Error::other("a sync has failed before"));
-        }
-        if let Some((cost, at_risk)) = booked {
-            // They include what attempts of an unknown price can have cost.
-            (self.spent.cost, self.spent.at_risk) = (cost, at_risk);
-            self.spent.unpriced = 0;
-        }
-        self.spent.ceiling = None;
-        self.append()?;
-        self.check_places()?;
-        self.release();
-        self.begin_sync(Some(Ended::Orderly))?;
-        self.finish_sync()?;
-        let errors = &mut self.sink.errors;
-        errors.drop_superseded()?;
-        // Beside piped results an empty file would only be in the way.
-        if self.sink.results.is_none() && errors.journal.length() == 0 {
-            errors.journal.disk().remove(errors.journal.path())?;
-        }
-        Ok(())
-    }
-
-    fn is_distrusted(&self) -> bool {
-        let results = self.sink.results.as_ref();
-        results.is_some_and(Journal::is_distrusted) || self.sink.errors.journal.is_distrusted()
-    }
-
-    /// Lets go of the space that no answer came for.
-    fn release(&mut self) {
-        self.sink.results.iter_mut().for_each(Journal::release);
-        self.sink.errors.journal.release();
-    }
-
-    /// Saves the rows that are not, or not for certain, in their files.
-    fn rescue(&self) -> Rescue {
-        let Sink {
-            paths,
-            results,
-            errors,
-            ..
-        } = &self.sink;
-        rescue::save(paths, errors.journal.disk(), &|pass| {
-            for journal in results.iter().chain([&errors.journal]) {
-                journal.endangered(pass)?;
-            }
-            pass(&self.results_buffer)?;
-            pass(&self.errors_buffer)
-        })
     }
 }
