@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use llmbatch::input::{Defaults, Reader, check};
 use llmbatch::output::checkpoint::RunIdentity;
-use llmbatch::output::{self, Disk, Paths, Request, StartMode};
+use llmbatch::output::{self, Disk, OpenError, Paths, Request, StartMode};
 use llmbatch::provider::Provider;
 use llmbatch::provider::key::ApiKey;
 use llmbatch::provider::openai::OpenAi;
@@ -135,18 +135,26 @@ pub fn recovery(results: &[u8], errors: &[u8], checkpoint: &[u8]) {
     std::fs::write(path("out.jsonl"), results).unwrap();
     std::fs::write(path("out.errors.jsonl"), errors).unwrap();
     std::fs::write(path("out.checkpoint.json"), blessed(checkpoint)).unwrap();
-    resume(folder.path(), results);
+    let before = files(folder.path());
+    if !resume(folder.path(), results) {
+        assert!(
+            before == files(folder.path()),
+            "a refusal changed the files"
+        );
+        return;
+    }
     let once = files(folder.path());
     assert_nothing_is_lost(results, &once.results, &once.torn);
     assert_error_rows_stay(errors, &once);
-    resume(folder.path(), &once.results);
+    assert!(resume(folder.path(), &once.results));
     assert!(
         once == files(folder.path()),
         "taking up again changed the files"
     );
 }
 
-fn resume(folder: &Path, results: &[u8]) {
+/// Takes files up; false where they are refused, since the results hold no row at all.
+fn resume(folder: &Path, results: &[u8]) -> bool {
     let paths = Paths::beside(&folder.join("out.jsonl"));
     let request = Request {
         paths: &paths,
@@ -159,11 +167,19 @@ fn resume(folder: &Path, results: &[u8]) {
         disk: Disk::default(),
         room: 0,
     };
-    let opened = output::open(&request).unwrap_or_else(|error| panic!("refused: {error:?}"));
+    let opened = match output::open(&request) {
+        Ok(opened) => opened,
+        Err(OpenError::Foreign { .. }) => {
+            assert!(ids(results).is_empty(), "rows are taken for something else");
+            return false;
+        }
+        Err(error) => panic!("refused: {error:?}"),
+    };
     for (id, _) in ids(results) {
         let done = opened.finished.row(u64::MAX, &ItemId::from(id.as_str()));
         assert!(done.is_some(), "the result of {id:?} is forgotten");
     }
+    true
 }
 
 #[derive(PartialEq)]

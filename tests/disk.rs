@@ -75,8 +75,8 @@ fn a_full_disk_stops_the_run_and_costs_no_answer() {
     assert!((100..2000).contains(&stopped.len()), "{}", stopped.len());
     let ended = parse_rows(&read("ended/out.jsonl"));
     assert_eq!(ids(&ended), item_ids(2000));
-    // Nothing was asked twice, so every answer that was paid for had its place.
-    assert_eq!(server.count("answered"), 2000);
+    // Nothing was asked twice and nothing after the disk refused: every answer had its place.
+    assert_eq!(server.count("requests"), 2000);
 }
 
 #[test]
@@ -145,15 +145,14 @@ fn results_that_are_deleted_during_the_run_are_saved_and_taken_in_again() {
 }
 
 #[test]
-fn results_that_are_moved_during_the_run_stop_it_and_stay_whole() {
+fn results_that_are_rotated_during_the_run_are_not_paid_for_again() {
     let server = Server::start("latency=5");
     let (folder, run) = under_way(&server);
     std::fs::rename(folder.path(RESULTS), folder.path("old.jsonl")).unwrap();
     folder.write(RESULTS, "");
     let done = run.finish();
     assert!(done.stderr.contains("was moved"), "{}", done.stderr);
-    std::fs::rename(folder.path("old.jsonl"), folder.path(RESULTS)).unwrap();
-    assert_eq!(folder.lines(RESULTS) as u64, server.count("answered"));
+    assert_eq!(folder.lines(RESCUE) as u64, server.count("answered"));
     let done = Run::inside(&folder)
         .resume()
         .ask(server.base_url())
@@ -161,6 +160,37 @@ fn results_that_are_moved_during_the_run_stop_it_and_stay_whole() {
         .run();
     assert_eq!(ids(&done.results()), item_ids(400));
     assert_eq!(server.count("answered"), 400);
+}
+
+#[test]
+fn an_overwriting_run_that_has_no_room_leaves_the_old_results() {
+    let server = Server::start("latency=2");
+    let folder = Folder::new();
+    folder.write("in.jsonl", items(20));
+    let script = SMALL_DISK.to_owned() + "run -c 4\nrun --overwrite -c 512\nwc -l out.jsonl";
+    let Some(said) = with_mounts(&folder, &script, &["1m", server.base_url()]) else {
+        return;
+    };
+    assert!(
+        said.contains("code 0\n") && said.contains("code 2\n"),
+        "{said}"
+    );
+    assert!(said.contains("20 out.jsonl"), "{said}");
+}
+
+#[test]
+fn an_input_that_is_named_like_a_rescue_file_is_no_output() {
+    let folder = Folder::new();
+    folder.write("out.rescue-1.jsonl", items(2));
+    for mode in ["--resume", "--overwrite"] {
+        Run::inside(&folder)
+            .args(["out.rescue-1.jsonl", "-o", "out.jsonl", mode])
+            .simulate()
+            .expect_code(2)
+            .expect_stderr(["out.rescue-1.jsonl is the input itself", "hint: "])
+            .run();
+    }
+    assert_eq!(folder.read("out.rescue-1.jsonl"), items(2));
 }
 
 #[test]

@@ -403,6 +403,46 @@ fn results_that_stand_where_errors_belong_are_not_thrown_away() {
 }
 
 #[test]
+fn a_file_that_holds_something_else_is_not_taken_for_results() {
+    let folder = Folder::new();
+    folder.write("in.jsonl", items(2));
+    for text in ["Dear diary\n", "{\"no\":\"row\"}\n", "1,2\n3,4"] {
+        folder.write("notes.txt", text);
+        Run::inside(&folder)
+            .args(["in.jsonl", "-o", "notes.txt", "--resume"])
+            .simulate()
+            .expect_code(2)
+            .expect_stderr(["notes.txt holds no results of a run", "hint: -o FILE"])
+            .run();
+        assert_eq!(folder.read("notes.txt"), text);
+    }
+}
+
+/// A row's own position is that of the input that it was asked for.
+// Negative control: in `known_results`, believing the position of a row behind the checkpoint.
+#[test]
+fn rows_of_another_input_are_placed_by_their_ids() {
+    let folder = finished(4);
+    let shard = Folder::new();
+    shard.write(
+        "in.jsonl",
+        items(6).replace("t-0", "t-5").replacen("t-5", "t-4", 1),
+    );
+    Run::inside(&shard)
+        .args(["in.jsonl", "--skip-invalid"])
+        .simulate()
+        .expect_code(3)
+        .run();
+    let rows = shard.read(RESULTS);
+    let other = rows.lines().find(|row| row.contains("\"t-4\"")).unwrap();
+    folder.append(RESULTS, &format!("{other}\n"));
+    folder.write("in.jsonl", items(6));
+    let (done, requests) = resume(&folder);
+    assert_eq!(requests, 1);
+    assert_eq!(done.ids(), item_ids(6));
+}
+
+#[test]
 fn a_row_that_stands_twice_is_spoken_of() {
     let folder = finished(3);
     let text = folder.read(RESULTS);

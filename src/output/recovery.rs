@@ -312,7 +312,7 @@ fn load(
         .iter()
         .map(|path| size(path))
         .sum();
-    let is_gone = size(results) == 0 && rescued < state.results_bytes;
+    let is_gone = !results.exists() && rescued < state.results_bytes;
     if is_gone && !request.allow_changes {
         return Err(OpenError::Gone {
             path: results.to_owned(),
