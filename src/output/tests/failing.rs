@@ -24,7 +24,9 @@ const ITEMS: u64 = 200;
 enum Fault {
     /// Appends write their first half and fail; nothing can be created.
     Full,
-    /// As before, for one call only.
+    /// As before, but other disks have room for a rescue file.
+    FullHere,
+    /// As the first, for one call only.
     FullOnce,
     /// As before, and the half cannot be cut off at once.
     FullOnceUncut,
@@ -65,6 +67,10 @@ impl Failing {
             Fault::Full | Fault::FullOnce | Fault::FullOnceUncut => {
                 matches!(change, Change::Append(..) | Change::Create(_))
             }
+            Fault::FullHere => matches!(
+                change,
+                Change::Append(path, _) | Change::Create(path) if !is_rescue(path)
+            ),
             // The new file for rescued rows stands on healthy ground.
             Fault::NoSync | Fault::NoSyncOnce => {
                 matches!(change, Change::Sync(path) if !is_rescue(path))
@@ -79,7 +85,7 @@ impl Failing {
     fn is_hit(&self) -> bool {
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         match self.fault {
-            Fault::Full | Fault::NoSync => call >= self.at,
+            Fault::Full | Fault::FullHere | Fault::NoSync => call >= self.at,
             _ => call == self.at,
         }
     }
@@ -245,6 +251,15 @@ fn calls(fault: Fault) -> u64 {
 fn a_disk_that_is_full_once_at_any_call_costs_no_answer() {
     let (failed, _) = sweep(Fault::FullOnce, calls(Fault::FullOnce));
     assert!(failed > 200, "{failed} failures");
+}
+
+#[test]
+fn a_disk_that_stays_full_from_any_call_on_costs_no_answer() {
+    let (failed, saved) = sweep(Fault::FullHere, calls(Fault::FullHere));
+    assert!(
+        failed > 200 && saved > 150,
+        "{failed} failures, {saved} saved"
+    );
 }
 
 #[test]
