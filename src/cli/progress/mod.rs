@@ -29,6 +29,16 @@ const LOG_WIDTH: usize = 80;
 /// Between facts that stand in one line.
 const GAP: &str = "   ";
 
+/// How much is told beside the progress itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Errors only.
+    Quiet,
+    Usual,
+    /// Also every retry and every push-back.
+    Verbose,
+}
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -88,8 +98,7 @@ pub struct Purse {
 /// Shows how a run is going.
 pub struct Progress {
     style: Style,
-    verbose: bool,
-    quiet: bool,
+    verbosity: Verbosity,
     bar: ProgressBar,
     /// Held while a bar stands.
     echo: Option<QuietEcho>,
@@ -104,7 +113,7 @@ pub struct Progress {
 impl Progress {
     pub fn new(
         style: Style,
-        (verbose, quiet): (bool, bool),
+        verbosity: Verbosity,
         total: Option<u64>,
         purse: Purse,
         gauges: Arc<Gauges>,
@@ -129,8 +138,7 @@ impl Progress {
         };
         Progress {
             style,
-            verbose,
-            quiet,
+            verbosity,
             bar,
             echo: (style == Style::Bar).then(QuietEcho::start).flatten(),
             gauges,
@@ -165,7 +173,7 @@ impl Progress {
             self.warn_of_budget(*spent, *limit, downgrade.as_deref());
         }
         self.tell_of_outage(event);
-        if !self.verbose {
+        if self.verbosity != Verbosity::Verbose {
             return;
         }
         match event {
@@ -231,7 +239,7 @@ impl Progress {
         }
         match self.style {
             // Also where no progress is wanted: money is no progress.
-            Style::Silent if !self.quiet => terminal::line(&warning),
+            Style::Silent if self.verbosity != Verbosity::Quiet => terminal::line(&warning),
             _ => self.note(&warning),
         }
     }

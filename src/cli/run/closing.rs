@@ -216,7 +216,29 @@ impl Closing<'_> {
             (Some(status), None) => format!(" ({status})"),
             (None, _) => String::new(),
         };
-        let (what, cure) = match failure.kind {
+        let (what, cure) = self.cause_and_cure(failure.kind);
+        let asked = count(requests, "request");
+        let what = format!("{what}{detail}, stopped after {asked}: {}", failure.message);
+        let before = self.before();
+        let done = self.outcome.tally.settled() + before.results + before.errors;
+        let of = self
+            .total
+            .map_or(String::new(), |total| format!(" of {}", thousands(total)));
+        (
+            what,
+            match self.job.settings.paths.results {
+                Some(_) => format!(
+                    "{cure}; {}{of} done; then --resume goes on",
+                    thousands(done)
+                ),
+                None => format!("{cure}; {}{of} done", thousands(done)),
+            },
+        )
+    }
+
+    /// Says why a run stopped itself, and what helps.
+    fn cause_and_cure(&self, kind: FailureKind) -> (&'static str, String) {
+        match kind {
             FailureKind::Auth => ("the provider refuses the key", self.key_advice()),
             FailureKind::Quota => (
                 "the provider says that the quota is used up",
@@ -265,24 +287,7 @@ impl Closing<'_> {
                 "the server has been pushing back for too long",
                 "try again later; a larger --max-outage waits longer".to_owned(),
             ),
-        };
-        let asked = count(requests, "request");
-        let what = format!("{what}{detail}, stopped after {asked}: {}", failure.message);
-        let before = self.before();
-        let done = self.outcome.tally.settled() + before.results + before.errors;
-        let of = self
-            .total
-            .map_or(String::new(), |total| format!(" of {}", thousands(total)));
-        (
-            what,
-            match self.job.settings.paths.results {
-                Some(_) => format!(
-                    "{cure}; {}{of} done; then --resume goes on",
-                    thousands(done)
-                ),
-                None => format!("{cure}; {}{of} done", thousands(done)),
-            },
-        )
+        }
     }
 
     fn key_advice(&self) -> String {

@@ -13,8 +13,31 @@ use crate::provider::preset::Preset;
 use crate::sim::Simulator;
 use crate::transport::{Http, HttpSettings};
 
-/// Sets the network up, before any file is touched.
-pub fn network(settings: &RunSettings) -> Result<Http> {
+/// Everything between the engine and the other end.
+pub struct Wire {
+    pub runtime: Runtime,
+    pub http: Http,
+    pub provider: Arc<dyn Provider>,
+}
+
+impl Wire {
+    /// Sets everything up, before any file is touched.
+    pub fn set_up(settings: &RunSettings) -> Result<Self> {
+        let http = network(settings)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("failed to start the runtime")?;
+        let provider = provider(settings, &runtime)?;
+        Ok(Wire {
+            runtime,
+            http,
+            provider,
+        })
+    }
+}
+
+fn network(settings: &RunSettings) -> Result<Http> {
     let attempt_time = settings.engine.timeout;
     let settings = match &settings.target {
         Target::Endpoint {
@@ -42,7 +65,7 @@ pub fn network(settings: &RunSettings) -> Result<Http> {
 }
 
 /// Makes the provider; with `--simulate`, also the server that it talks to.
-pub fn provider(settings: &RunSettings, runtime: &Runtime) -> Result<Arc<dyn Provider>> {
+fn provider(settings: &RunSettings, runtime: &Runtime) -> Result<Arc<dyn Provider>> {
     let (preset, base_url, key) = match &settings.target {
         Target::Endpoint {
             preset,

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 
 use super::EVENT_QUEUE;
@@ -29,19 +31,26 @@ pub struct Hub {
 }
 
 impl Hub {
-    pub async fn listen(mut self, mut events: mpsc::Receiver<Event>) -> Heard {
+    /// Listens on a thread of its own.
+    pub fn spawn(self, events: mpsc::Receiver<Event>) -> Result<JoinHandle<Heard>> {
+        let clock = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .context("failed to start the runtime")?;
+        let listen = move || clock.block_on(self.listen(events));
+        Ok(std::thread::spawn(listen))
+    }
+
+    async fn listen(mut self, mut events: mpsc::Receiver<Event>) -> Heard {
         let mut heard = Vec::with_capacity(EVENT_QUEUE);
         let mut trouble = None;
         loop {
-            let due = self
-                .recorder
-                .sync_due()
-                .map_or(self.progress.due(), |sync| sync.min(self.progress.due()));
+            let due = self.due(&trouble);
             let from = heard.len();
             let more =
                 tokio::time::timeout_at(due.into(), events.recv_many(&mut heard, EVENT_QUEUE))
                     .await;
-            heard[from..].iter().for_each(|event| self.hear(event));
+            heard[from..].iter().for_each(|event| self.record(event));
             // Once the output is broken, the recorder keeps what it takes, and events are held:
             // what they tell is not stored.
             if !is_broken(&trouble) {
@@ -50,6 +59,10 @@ impl Hub {
             if trouble.is_some() {
                 self.stop.advance(Phase::Draining);
             }
+            // Only now: nobody may read what is shown, and then it waits.
+            heard[from..]
+                .iter()
+                .for_each(|event| self.progress.hear(event));
             if !is_broken(&trouble) {
                 heard.drain(..).for_each(|event| self.tally.hear(&event));
             }
@@ -73,8 +86,14 @@ impl Hub {
         }
     }
 
-    fn hear(&mut self, event: &Event) {
-        self.progress.hear(event);
+    /// Returns when to look again though nothing was heard.
+    fn due(&self, trouble: &Option<Trouble>) -> Instant {
+        let shown = self.progress.due();
+        let synced = self.recorder.sync_due().filter(|_| !is_broken(trouble));
+        synced.map_or(shown, |synced| synced.min(shown))
+    }
+
+    fn record(&mut self, event: &Event) {
         match event {
             Event::Settled(record, _) => self.recorder.take(record),
             Event::Retried { bill, .. }
@@ -90,7 +109,7 @@ impl Hub {
 
     /// Appends what was heard and keeps files and budget in step: what the run may spend stands
     /// in the checkpoint before it may.
-    fn write(&mut self) -> Result<(), Trouble> {
+    fn write(&mut self) -> std::result::Result<(), Trouble> {
         self.recorder.append().map_err(Trouble::Broken)?;
         if let Some(ceiling) = self
             .budget
@@ -113,7 +132,7 @@ impl Hub {
 pub struct Heard {
     pub tally: Tally,
     /// How the output was left.
-    pub files: Result<(), Failed>,
+    pub files: std::result::Result<(), Failed>,
 }
 
 /// What keeps the output from taking more answers.

@@ -16,7 +16,7 @@ mod setup;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use tokio::sync::mpsc;
 
 use super::Exit;
@@ -27,10 +27,9 @@ use super::summary::Tally;
 use crate::engine::budget::Budget;
 use crate::engine::{Ending, Engine, Stop};
 use crate::output::{Failed, Recorder};
-use crate::transport::Http;
 use crate::words::event::Gauges;
 use closing::Closing;
-use endpoint::provider;
+use endpoint::Wire;
 use feeder::{Fed, Job, feed};
 use hub::Hub;
 pub use opening::{SHOWN_FINDINGS, is_stdin, look_at_input, refuse_bad_lines};
@@ -92,7 +91,7 @@ struct Outcome {
 
 /// What reader, engine and listener are made of.
 struct Parts {
-    http: Http,
+    wire: Wire,
     recorder: Recorder,
     progress: Progress,
     budget: Option<Arc<Budget>>,
@@ -101,50 +100,36 @@ struct Parts {
 
 /// Connects reader, engine and recorder, and waits for all of them.
 fn drive(job: &Arc<Job>, parts: Parts) -> Result<Outcome> {
-    let Parts {
-        http,
-        recorder,
-        progress,
-        budget,
-        gauges,
-    } = parts;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("failed to start the runtime")?;
     let stop = Stop::default();
-    let signals = Signals::watch(&stop, &gauges, progress.sink())?;
-    let provider = provider(&job.settings, &runtime)?;
+    let signals = Signals::watch(&stop, &parts.gauges, parts.progress.sink())?;
+    let Wire {
+        runtime,
+        http,
+        provider,
+    } = parts.wire;
     let (entries_in, entries) = mpsc::channel(READ_AHEAD);
     let (events_in, events) = mpsc::channel(EVENT_QUEUE);
-    let settings = job.settings.engine.clone();
     let engine = Engine::new(
-        settings,
+        job.settings.engine.clone(),
         provider,
         http,
         events_in,
-        gauges,
-        budget.clone(),
+        parts.gauges,
+        parts.budget.clone(),
         stop.clone(),
     );
     let feeder = std::thread::spawn({
         let job = job.clone();
         move || feed(&job, &entries_in)
     });
-    let hub = std::thread::spawn({
-        let hub = Hub {
-            recorder,
-            progress,
-            tally: Tally::default(),
-            budget,
-            stop,
-        };
-        let clock = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .context("failed to start the runtime")?;
-        move || clock.block_on(hub.listen(events))
-    });
+    let hub = Hub {
+        recorder: parts.recorder,
+        progress: parts.progress,
+        tally: Tally::default(),
+        budget: parts.budget,
+        stop,
+    };
+    let hub = hub.spawn(events)?;
     let ending = runtime.block_on(engine.run(entries));
     let heard = hub
         .join()
@@ -156,15 +141,13 @@ fn drive(job: &Arc<Job>, parts: Parts) -> Result<Outcome> {
             .unwrap_or_else(|_| Err(anyhow!("the reader panicked, which is a bug"))),
         false => Ok(()),
     };
-    let fed = *job.fed.lock().unwrap_or_else(PoisonError::into_inner);
-    let signal = signals.first();
     // A second reader of a dead server's socket is not worth waiting for.
     runtime.shutdown_background();
     Ok(Outcome {
         ending,
         tally: heard.tally,
-        fed,
-        signal,
+        fed: *job.fed.lock().unwrap_or_else(PoisonError::into_inner),
+        signal: signals.first(),
         read,
         files: heard.files,
     })

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Result;
 
 use super::confirm::confirm;
-use super::endpoint::network;
+use super::endpoint::Wire;
 use super::feeder::Job;
 use super::opening::{
     cannot_be_written, explain, is_stdin, look_at_input, open, place, take_census,
@@ -15,14 +15,13 @@ use super::portion::{Chosen, Portion};
 use super::purse::{check_budget, open_budget};
 use super::{Before, Parts};
 use crate::cli::args::RunArgs;
-use crate::cli::progress::{Progress, Purse, Style};
+use crate::cli::progress::{Progress, Purse, Style, Verbosity};
 use crate::cli::settings::{RunSettings, Target};
 use crate::cli::{descriptors, terminal};
 use crate::engine::budget::Budget;
 use crate::input::Census;
 use crate::output::checkpoint::InputIdentity;
 use crate::output::{self, Finished, Opened, Recorder, RecorderSettings, Sink, Spent, StartMode};
-use crate::transport::Http;
 use crate::words::event::Gauges;
 use crate::words::human::{count, thousands};
 
@@ -31,7 +30,7 @@ pub struct Checked {
     pub settings: RunSettings,
     /// `None` for an input that can be read only once.
     pub census: Option<Census>,
-    http: Http,
+    wire: Wire,
     /// Requests in flight that were asked for, before descriptors had their say.
     wanted: usize,
 }
@@ -53,11 +52,11 @@ impl Checked {
         settings.engine.concurrency = (descriptors::allow(wanted * ends) / ends).max(1);
         let census = take_census(&settings)?;
         check_budget(&settings, census.as_ref())?;
-        let http = network(&settings)?;
+        let wire = Wire::set_up(&settings)?;
         Ok(Checked {
             settings,
             census,
-            http,
+            wire,
             wanted,
         })
     }
@@ -80,7 +79,7 @@ impl Ready {
         let Checked {
             mut settings,
             census,
-            http,
+            wire,
             wanted,
         } = checked;
         let asks = matches!(portion, Portion::Whole);
@@ -121,24 +120,13 @@ impl Ready {
             budget: budget.as_deref(),
         }
         .start(sink, &gauges)?;
-        let purse = Purse {
-            spent_before: spent_before.cost,
-            limit: settings.budget.as_ref().map(|budget| budget.limit),
-        };
         let done_before = before.results + before.errors;
         let to_do = total.map(|total| total.saturating_sub(done_before));
-        let style = Style::choose(args.progress, args.quiet);
-        let progress = Progress::new(
-            style,
-            (args.verbose, args.quiet),
-            to_do,
-            purse,
-            gauges.clone(),
-        );
+        let progress = progress(args, &settings, to_do, spent_before, &gauges);
         introduce(&progress, &settings, wanted, total, done_before);
         Ok(Ready {
             parts: Parts {
-                http,
+                wire,
                 recorder,
                 progress,
                 budget: budget.clone(),
@@ -158,6 +146,26 @@ impl Ready {
             gauges,
         })
     }
+}
+
+fn progress(
+    args: &RunArgs,
+    settings: &RunSettings,
+    to_do: Option<u64>,
+    spent_before: Spent,
+    gauges: &Arc<Gauges>,
+) -> Progress {
+    let verbosity = match (args.quiet, args.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (false, false) => Verbosity::Usual,
+        (false, true) => Verbosity::Verbose,
+    };
+    let purse = Purse {
+        spent_before: spent_before.cost,
+        limit: settings.budget.as_ref().map(|budget| budget.limit),
+    };
+    let style = Style::choose(args.progress, args.quiet);
+    Progress::new(style, verbosity, to_do, purse, gauges.clone())
 }
 
 /// Returns how many items the run is about, and how many of them have their final row.
