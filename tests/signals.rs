@@ -2,11 +2,15 @@
 
 mod support;
 
+use std::io::{ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::server::Server;
-use support::{Folder, Run, Running, ids, item_ids, items, wait_until};
+use support::{Folder, Run, Running, ids, item_ids, items, signal, wait_until};
 
 const SLOTS: u64 = 4;
 
@@ -210,7 +214,7 @@ fn a_hangup_that_is_ignored_from_the_start_stays_ignored() {
     let server = Server::start("latency=300ms,latency-p99=300ms");
     let folder = Folder::new();
     folder.write("in.jsonl", items(8));
-    let mut nohup = std::process::Command::new("nohup")
+    let mut nohup = Command::new("nohup")
         .arg(env!("CARGO_BIN_EXE_llmbatch"))
         .args([
             "run",
@@ -224,16 +228,59 @@ fn a_hangup_that_is_ignored_from_the_start_stays_ignored() {
             server.base_url(),
         ])
         .current_dir(folder.path("."))
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     wait_until("all slots are at work", || server.count("in_flight") == 2);
     let pid = nohup.id().to_string();
-    std::process::Command::new("kill")
-        .args(["-HUP", &pid])
-        .status()
-        .unwrap();
+    Command::new("kill").args(["-HUP", &pid]).status().unwrap();
     assert!(nohup.wait().unwrap().success());
     assert_eq!(ids(&folder.rows("in.results.jsonl")), item_ids(8));
+}
+
+/// Fills a stream that nobody reads.
+fn fill(mut stream: &UnixStream) {
+    stream.set_nonblocking(true).unwrap();
+    let end = loop {
+        if let Err(error) = stream.write(&[b'x'; 4096]) {
+            break error.kind();
+        }
+    };
+    assert_eq!(end, ErrorKind::WouldBlock);
+    stream.set_nonblocking(false).unwrap();
+}
+
+/// A pager that stands still, or a terminal after ^S.
+// Negative control: writing the note in `heed` itself.
+#[test]
+fn a_standard_error_that_nobody_reads_keeps_no_signal_from_ending_the_run() {
+    let server = Server::start("stall=1");
+    let folder = Folder::new();
+    folder.write("in.jsonl", items(20));
+    let (_unread, stderr) = UnixStream::pair().unwrap();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_llmbatch"))
+        .args(["run", "in.jsonl", "-m", "m", "-c", "4"])
+        .args(["--progress", "log", "--base-url", server.base_url()])
+        .current_dir(folder.path("."))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(OwnedFd::from(stderr.try_clone().unwrap()))
+        .spawn()
+        .unwrap();
+    wait_until("all slots are at work", || {
+        server.count("in_flight") == SLOTS
+    });
+    fill(&stderr);
+    for name in ["TERM", "INT", "TERM"] {
+        signal(run.id(), name);
+    }
+    let mut end = None;
+    wait_until("the end", || {
+        end = run.try_wait().unwrap();
+        end.is_some()
+    });
+    // They come at once, so either may be heard first.
+    let code = end.unwrap().code();
+    assert!(matches!(code, Some(143 | 130)), "{code:?}");
 }

@@ -109,21 +109,8 @@ impl Watch {
         let first = self.sources.next().await;
         // Nobody else sets it.
         let _ = self.first.set(first);
+        self.tell(first);
         self.stop.advance(Phase::Draining);
-        self.notes.note(&match self.gauges.in_flight.value() {
-            0 => "stopping".to_owned(),
-            calls => format!(
-                "stopping: {} in flight may be paid for, {}",
-                count(calls, "call"),
-                match first {
-                    SIGINT => "waiting for them (again ^C to drop them)".to_owned(),
-                    _ => format!(
-                        "waiting for them, at most {} s (a second signal drops them)",
-                        GRACE.as_secs()
-                    ),
-                }
-            ),
-        });
         self.sources.patience(first).await;
         self.stop.advance(Phase::Aborting);
         tokio::select! {
@@ -133,6 +120,32 @@ impl Watch {
         // Something hangs. What was written stays, and recovery mends the end.
         std::process::exit(128 + i32::from(first));
     }
+
+    /// Says what happens now, from a thread of its own: a terminal that takes nothing must not keep
+    /// the next signal from being heard.
+    fn tell(&self, first: u8) {
+        let note = stopping(self.gauges.in_flight.value(), first);
+        let notes = self.notes.clone();
+        let teller = std::thread::Builder::new().name("note".to_owned());
+        // Where no thread is to be had, the signal matters more than the note.
+        let _ = teller.spawn(move || notes.note(&note));
+    }
+}
+
+/// Says what becomes of so many calls in flight.
+fn stopping(in_flight: u64, first: u8) -> String {
+    if in_flight == 0 {
+        return "stopping".to_owned();
+    }
+    let calls = count(in_flight, "call");
+    let wait = match first {
+        SIGINT => "waiting for them (again ^C to drop them)".to_owned(),
+        _ => format!(
+            "waiting for them, at most {} s (a second signal drops them)",
+            GRACE.as_secs()
+        ),
+    };
+    format!("stopping: {calls} in flight may be paid for, {wait}")
 }
 
 /// The signals that end a run.

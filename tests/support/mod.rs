@@ -437,7 +437,7 @@ impl Outcome {
 }
 
 /// Sends a process a signal by name.
-fn signal(pid: u32, name: &str) {
+pub fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill")
         .args(["-s", name, &pid.to_string()])
         .status();
