@@ -251,6 +251,30 @@ fn a_bad_key_is_refused_by_its_source() {
     }
 }
 
+/// Somebody types the key where its source is meant, and what is refused shows up in logs.
+// Negative control: `may_be_key` returning false.
+#[test]
+fn a_key_in_place_of_its_source_is_not_shown() {
+    for (flag, key) in [
+        ("--api-key-env", "gsk_0123456789abcdefABCDEFc4narybird"),
+        ("--api-key-env", "hf_AbCdEfGhIjKlMnOpc4narybird"),
+        ("--api-key-file", "sk-proj-AbCd_0123456789-c4narybird"),
+        ("--api-key-file", "sk-proj.AbCd/0123456789-c4narybird"),
+        ("--api-key-file", "AIzaSyAbCd_0123456789.c4narybird"),
+    ] {
+        for url in ["http://127.0.0.1:9/v1", "https://llm.invalid/v1"] {
+            let run = Run::inside(&folder())
+                .args(["in.jsonl", flag, key])
+                .ask(url)
+                .loud()
+                .expect_code(2)
+                .any_stderr()
+                .run();
+            assert_secret(&run, key);
+        }
+    }
+}
+
 #[test]
 fn sources_of_a_key_exclude_each_other() {
     let flags = [

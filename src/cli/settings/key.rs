@@ -20,8 +20,13 @@ use crate::provider::key::ApiKey;
 const MOST: u64 = 64 << 10;
 /// Read permission of others than the owner.
 const OTHERS_READ: u32 = 0o044;
-/// A longer word without any mark in it may be the key itself.
+/// How providers let their keys begin, in any case.
+const KEY_STARTS: [&str; 11] = [
+    "sk-", "sk_", "pk-", "pk_", "gsk_", "hf_", "xai-", "aiza", "r8_", "key-", "nvapi-",
+];
+/// Names that people choose are shorter than keys, and hold fewer digits.
 const SHORT_NAME: usize = 20;
+const FEW_DIGITS: usize = 4;
 
 /// What was found, and where.
 pub struct Found {
@@ -84,7 +89,7 @@ fn run(command: &str) -> io::Result<(Vec<u8>, std::process::ExitStatus)> {
 }
 
 fn of_file(path: &Path, quiet: bool) -> Result<Found> {
-    let origin = match is_telling(&path.to_string_lossy()) {
+    let origin = match is_path(path) {
         true => path.display().to_string(),
         false => "the key file".to_owned(),
     };
@@ -122,9 +127,9 @@ fn of_variable(name: &str, needed: bool) -> Result<Found> {
                 .into(),
         );
     }
-    let origin = match is_telling(name) {
-        true => name.to_owned(),
-        false => "the variable of --api-key-env".to_owned(),
+    let (origin, shown) = match is_variable(name) {
+        true => (name.to_owned(), name),
+        false => ("the variable of --api-key-env".to_owned(), "NAME"),
     };
     let text = match std::env::var(name) {
         Ok(text) => text,
@@ -137,7 +142,7 @@ fn of_variable(name: &str, needed: bool) -> Result<Found> {
         "" if needed => Err(
             Refusal::new(format!("no API key: {origin} is not set or empty"))
                 .hint(format!(
-                    "export {origin}=…, or --api-key-file FILE; --simulate needs none"
+                    "export {shown}=…, or --api-key-file FILE; --simulate needs none"
                 ))
                 .into(),
         ),
@@ -159,23 +164,61 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_part) && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// Tells whether a source is a name and not perhaps the key itself, typed in its place.
-fn is_telling(source: &str) -> bool {
-    source.len() <= SHORT_NAME && !source.starts_with("sk-") || source.contains(['_', '/', '.'])
+/// Tells whether a name is one of a variable, and not perhaps the key itself, typed in its place: no
+/// key does without small letters.
+fn is_variable(name: &str) -> bool {
+    let is_shouted = !name.contains(|c: char| c.is_ascii_lowercase());
+    has_few_digits(name) && (is_shouted || is_short_name(name))
+}
+
+/// Tells whether a path is one of a file, and not perhaps the key itself, which may hold a slash too.
+fn is_path(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    let stands_somewhere = || {
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        path.is_absolute() || path.exists() || folder.is_some_and(Path::is_dir)
+    };
+    !begins_like_key(&text) && (is_short_name(&text) && has_few_digits(&text) || stands_somewhere())
+}
+
+fn is_short_name(text: &str) -> bool {
+    text.len() <= SHORT_NAME && !begins_like_key(text)
+}
+
+fn has_few_digits(text: &str) -> bool {
+    text.bytes().filter(u8::is_ascii_digit).count() <= FEW_DIGITS
+}
+
+fn begins_like_key(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    KEY_STARTS.iter().any(|start| text.starts_with(start))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    // Turned red by: naming every source.
+    // Negative control: naming every source; leaving out `begins_like_key` or `has_few_digits`.
     #[test]
     fn a_key_in_place_of_its_source_is_not_shown() {
         for key in [
             "sk-0123456789",
             "sk-proj-0123456789abcdef",
+            "sk-proj-AbCd_EfGh.IjKl/MnOpQrStUvWx",
+            "SK_live_abcdef",
             "gsk0123456789abcdefghijk",
+            "gsk_0123456789abcdefghijkABCDEF",
+            "hf_abcdefghij",
+            "AIzaSyabcdefgh",
+            "xai-abcdefgh",
+            "r8_abcdefgh",
+            "key-abcdefgh",
+            "a1b2c3d4e5f60718",
+            "A1B2C3D4E5F60718293A4B5C6D7E8F90",
             "abcdefabcdefabcdefabcdefabcdef01",
+            "abcd_efghijklmnop_qrstuvwxyz",
+            "abcdefghijkl.mnopqrstuvwxyz",
+            "abcdefghijkl/mnopqrstuvwxyz+=",
         ] {
             for found in [of_variable(key, true), of_file(Path::new(key), true)] {
                 let Err(error) = found else {
@@ -190,14 +233,24 @@ mod tests {
 
     #[test]
     fn names_of_variables_and_files_are_shown() {
-        for source in [
+        for name in [
             "KEY",
             "OPENAI_API_KEY",
+            "HF_TOKEN",
+            "my_key",
+            "THE_KEY_OF_OUR_TEAM_FOR_AZURE_OPENAI_2",
+        ] {
+            assert!(is_variable(name), "{name}");
+        }
+        for path in [
             "key.txt",
             "/run/secrets/openai",
+            "/run/secrets/of-our-team/openai-2026-11-22",
             "openai-key",
+            "src/a-file-that-is-not-there-yet.txt",
+            "Cargo.toml",
         ] {
-            assert!(is_telling(source), "{source}");
+            assert!(is_path(Path::new(path)), "{path}");
         }
     }
 }
