@@ -359,15 +359,17 @@ fn a_key_goes_to_other_machines_over_a_closed_way_only() {
             .run();
         assert_eq!(run.folder.names(), ["in.jsonl"]);
     }
-    Run::inside(&folder())
-        .args(["in.jsonl"])
-        .ask("http://llm.invalid/v1?key=0123456789")
-        .expect_code(2)
-        .expect_stderr([
-            "the key of the query string would travel unencrypted to http://llm.invalid/v1",
-            "hint: ",
-        ])
-        .run();
+    for query in ["key=0123456789", "0123456789", "0123456789=="] {
+        Run::inside(&folder())
+            .args(["in.jsonl"])
+            .ask(&format!("http://llm.invalid/v1?{query}"))
+            .expect_code(2)
+            .expect_stderr([
+                "the key of the query string would travel unencrypted to http://llm.invalid/v1",
+                "hint: ",
+            ])
+            .run();
+    }
 }
 
 #[test]
@@ -410,33 +412,39 @@ fn a_user_in_the_base_url_is_refused_and_not_shown() {
     }
 }
 
-// Turned red by: leaving the base URL's secrets out of `Target::secrets` and `terminal::conceal`.
+// Negative control: leaving the base URL's secrets out of `Target::secrets` and `terminal::conceal`;
+// a spelling or a name out of `BaseUrl::secrets`.
 #[test]
 fn what_the_query_string_says_stands_nowhere() {
     let script = Script::serve(|asked| {
         let target = asked.head.lines().next().unwrap().to_owned();
         let body = json!({"error": {"message": format!("bad request: {target}")}});
-        with_headers("400 Bad Request", "", &body.to_string())
+        with_headers("500 Oh", "", &body.to_string())
     });
     for way in WAYS_TO_RUN {
-        let url = format!(
-            "{}?api-version=2026-01-01&key=a%2Fc4narybird",
-            script.base_url()
-        );
-        let run = Run::inside(&folder())
-            .args(["in.jsonl"])
-            .ask(&url)
-            .args(way.iter().copied())
-            .loud()
-            .expect_code(3)
-            .any_stderr()
-            .run();
-        assert!(
-            script.asked()[0]
-                .head
-                .contains("?api-version=2026-01-01&key=a%2Fc4narybird ")
-        );
-        assert_secret(&run, "a query string");
+        for query in [
+            "key=a%2Fc4narybird",
+            "key=abcd+c4narybird",
+            "c4narybird",
+            "c4narybird==",
+        ] {
+            let url = format!("{}?api-version=2026-01-01&{query}", script.base_url());
+            let run = Run::inside(&folder())
+                .args(["in.jsonl", "--max-retries", "0"])
+                .ask(&url)
+                .args(way.iter().copied())
+                .loud()
+                .expect_code(3)
+                .any_stderr()
+                .run();
+            let head = script.asked().pop().unwrap().head;
+            assert!(
+                head.contains(&format!("?api-version=2026-01-01&{query} ")),
+                "{head}"
+            );
+            // With the command that goes on.
+            assert_secret(&run, query);
+        }
     }
 }
 

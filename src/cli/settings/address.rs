@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use url::{Host, Url};
+use url::{Host, Url, form_urlencoded};
 
 use crate::transport::Secret;
 
@@ -51,14 +51,38 @@ impl BaseUrl {
         self.url.as_ref().is_some_and(names_one)
     }
 
-    /// Returns what its query string says, as far as that may be secret.
+    /// Returns what its query string says, as far as that may be secret: as it was typed, as it is
+    /// sent and as it is meant, since any of them may be repeated.
     pub fn secrets(&self) -> Vec<Secret> {
-        let pairs = self.url.iter().flat_map(Url::query_pairs);
-        pairs
-            .filter(|(name, _)| name != API_VERSION)
-            .filter_map(|(_, value)| Secret::new(&*value.into_owned()))
-            .collect()
+        let typed = self.typed.split('#').next().unwrap_or_default();
+        let typed = typed.split_once('?').map(|(_, query)| query);
+        let sent = self.url.as_ref().and_then(Url::query);
+        let mut texts: Vec<String> = [typed, sent]
+            .into_iter()
+            .flatten()
+            .flat_map(|query| query.split('&'))
+            .flat_map(secret_spellings)
+            .collect();
+        texts.sort();
+        texts.dedup();
+        texts.into_iter().filter_map(Secret::new).collect()
     }
+}
+
+/// Returns the secret of a pair of a query string, raw and decoded: its value, or its name where it
+/// has none.
+fn secret_spellings(pair: &str) -> Vec<String> {
+    let raw = pair.split_once('=').unwrap_or((pair, ""));
+    let decoded = form_urlencoded::parse(pair.as_bytes()).next();
+    let Some((name, value)) = decoded.filter(|(name, _)| name != API_VERSION) else {
+        return Vec::new();
+    };
+    let secret = |name: &str, value: &str| {
+        // A name may end with the padding of base64.
+        let has_value = !value.trim_matches('=').is_empty();
+        if has_value { value } else { name }.to_owned()
+    };
+    vec![secret(raw.0, raw.1), secret(&name, &value)]
 }
 
 impl fmt::Display for BaseUrl {
@@ -105,13 +129,29 @@ mod tests {
         }
     }
 
-    // Turned red by: taking the version for a secret, or the key for none.
+    // Negative control: taking the version for a secret, or the key for none; leaving out a spelling
+    // or the names.
     #[test]
     fn what_a_query_string_says_is_secret_but_for_the_version() {
-        let url = base_url("https://h/v1?api-version=2026-01-01&key=a%2Fb+secret&x=1");
-        let secrets = url.secrets();
-        assert_eq!(secrets.len(), 1);
-        assert!(secrets[0].stands_in(b"...a/b secret..."));
+        for (query, spelled) in [
+            ("key=a%2Fb+secret", &["a/b secret", "a%2Fb+secret"][..]),
+            ("key=abcd+efgh", &["abcd efgh", "abcd+efgh"]),
+            ("SECRETsecret", &["SECRETsecret"]),
+            ("SECRETsecret=", &["SECRETsecret"]),
+            ("SECRETsecret==", &["SECRETsecret"]),
+            ("key=SECRET\tsecret", &["SECRETsecret", "SECRET\tsecret"]),
+            ("key=abcdefgh==", &["abcdefgh=="]),
+        ] {
+            let url = base_url(&format!(
+                "https://h/v1?api-version=2026-01-01&{query}&x=1&y#z=abcdefgh"
+            ));
+            let secrets = url.secrets();
+            assert_eq!(secrets.len(), spelled.len(), "{query:?}");
+            for text in spelled {
+                let stands = |secret: &Secret| secret.stands_in(format!("..{text}..").as_bytes());
+                assert!(secrets.iter().any(stands), "{text:?}");
+            }
+        }
     }
 
     #[test]
