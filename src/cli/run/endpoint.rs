@@ -1,12 +1,14 @@
 //! The other end: the way to it, and the provider that speaks its language.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 
 use crate::cli::refusal::Refusal;
 use crate::cli::settings::{RunSettings, Target};
+use crate::engine;
 use crate::provider::Provider;
 use crate::provider::openai::OpenAi;
 use crate::provider::preset::Preset;
@@ -38,7 +40,7 @@ impl Wire {
 }
 
 fn network(settings: &RunSettings) -> Result<Http> {
-    let attempt_time = settings.engine.timeout;
+    let attempt_time = attempt_time(&settings.engine);
     let settings = match &settings.target {
         Target::Endpoint {
             base_url,
@@ -64,6 +66,12 @@ fn network(settings: &RunSettings) -> Result<Http> {
     })?)
 }
 
+/// Returns how long an attempt lasts at most: an item's time ends its attempts too.
+fn attempt_time(settings: &engine::Settings) -> Duration {
+    let item_timeout = settings.item_timeout.unwrap_or(Duration::MAX);
+    settings.timeout.min(item_timeout)
+}
+
 /// Makes the provider; with `--simulate`, also the server that it talks to.
 fn provider(settings: &RunSettings, runtime: &Runtime) -> Result<Arc<dyn Provider>> {
     let (preset, base_url, key) = match &settings.target {
@@ -85,4 +93,23 @@ fn provider(settings: &RunSettings, runtime: &Runtime) -> Result<Arc<dyn Provide
     let provider = OpenAi::new(preset, &base_url, key)
         .map_err(|why| Refusal::new(format!("the base URL cannot be used: {why}")))?;
     Ok(Arc::new(provider))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Negative control: returning `settings.timeout`.
+    #[test]
+    fn an_attempt_lasts_no_longer_than_its_item() {
+        let seconds = Duration::from_secs;
+        for (timeout, item_timeout, lasts) in [(60, None, 60), (60, Some(5), 5), (5, Some(60), 5)] {
+            let settings = engine::Settings {
+                timeout: seconds(timeout),
+                item_timeout: item_timeout.map(seconds),
+                ..engine::Settings::default()
+            };
+            assert_eq!(attempt_time(&settings), seconds(lasts));
+        }
+    }
 }
