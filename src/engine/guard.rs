@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use crate::words::human::{count, printable};
+use crate::words::human::{count, one_line};
 use crate::words::item::ItemId;
 use crate::words::record::{ErrorStatus, Outcome, Record};
 use crate::words::verdict::{Failure, FailureKind};
@@ -177,11 +177,6 @@ fn shown(id: &ItemId) -> String {
         .chars()
         .take(SHOWN_ID_LENGTH)
         .collect()
-}
-
-/// Text from files and servers must not pretend to be a line of ours.
-fn one_line(text: &str) -> String {
-    printable(text).replace(['\n', '\t'], " ")
 }
 
 #[cfg(test)]

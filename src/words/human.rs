@@ -93,6 +93,11 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// Makes such text fit to stand inside a line of ours: it must not pretend to be one of its own.
+pub fn one_line(text: &str) -> String {
+    printable(text).replace(['\n', '\t'], " ")
+}
+
 /// Leaves out the number that the standard library sets behind the system's words for an error:
 /// `No such file or directory (os error 2)`.
 pub fn without_error_numbers(text: &str) -> String {
@@ -170,5 +175,11 @@ mod tests {
             "a\\u{1b}[31mb\\u{202e}c\\u{9b}"
         );
         assert_eq!(printable("ä\t\n🚀"), "ä\t\n🚀");
+    }
+
+    // Negative control: leaving `replace` out.
+    #[test]
+    fn foreign_text_starts_no_line() {
+        assert_eq!(one_line("a\nerror:\tb\r\u{1b}"), "a error: b\\u{d}\\u{1b}");
     }
 }

@@ -18,7 +18,7 @@ use super::args::ProgressArg;
 use super::summary::Tally;
 use super::terminal::{self, QuietEcho};
 use crate::words::event::{Event, Gauges};
-use crate::words::human::{count, duration, thousands, usd};
+use crate::words::human::{count, duration, one_line, thousands, usd};
 use crate::words::money::Usd;
 use crate::words::record::ErrorStatus;
 
@@ -239,7 +239,9 @@ impl Progress {
         }
         match self.style {
             // Also where no progress is wanted: money is no progress.
-            Style::Silent if self.verbosity != Verbosity::Quiet => terminal::line(&warning),
+            Style::Silent if self.verbosity != Verbosity::Quiet => {
+                terminal::line(&one_line(&warning));
+            }
             _ => self.note(&warning),
         }
     }
@@ -265,7 +267,7 @@ impl Progress {
         let rates = self.rates(tally, now);
         match self.style {
             Style::Bar => self.draw(tally, &rates),
-            Style::Log => terminal::line(&self.log_line(tally, &rates)),
+            Style::Log => terminal::line(&one_line(&self.log_line(tally, &rates))),
             Style::Json => terminal::json(&self.json_line(tally, &rates)),
             Style::Silent => {}
         }
@@ -441,7 +443,7 @@ fn append(lines: &mut Vec<String>, fact: &str, width: usize) {
     }
 }
 
-/// Writes lines above the bar.
+/// Writes lines above the bar, each note one line, whatever ids and servers say in it.
 #[derive(Clone)]
 pub struct NoteSink {
     style: Style,
@@ -453,7 +455,7 @@ impl NoteSink {
         match self.style {
             Style::Silent => {}
             Style::Json => terminal::json(&json!({"event": "note", "text": text})),
-            _ => self.bar.suspend(|| terminal::line(text)),
+            _ => self.bar.suspend(|| terminal::line(&one_line(text))),
         }
     }
 }

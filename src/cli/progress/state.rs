@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::words::event::{Flight, Gauges, Outage, WaitReason};
-use crate::words::human::{count, duration, printable, thousands};
+use crate::words::human::{count, duration, one_line, thousands};
 
 /// Says why no request goes out, if that is so.
 pub fn waiting(gauges: &Gauges) -> Option<String> {
@@ -90,10 +90,6 @@ pub fn fit(text: &str, width: usize) -> String {
         used <= width
     };
     text.chars().take_while(is_within).collect()
-}
-
-fn one_line(text: &str) -> String {
-    printable(text).replace(['\n', '\t'], " ")
 }
 
 /// Counts the columns that a text takes at most.
