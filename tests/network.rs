@@ -26,7 +26,7 @@ fn ask(base_url: &str, args: &[&str], code: i32) -> Outcome {
         .run()
 }
 
-// Turned red by: leaving `tls_certs_merge` out of the transport.
+// Negative control: leaving `tls_certs_merge` out of the transport.
 #[test]
 fn an_authority_of_the_users_own_is_trusted() {
     let server = Tls::serve(Flaw::None, answer("fine"));
@@ -40,7 +40,7 @@ fn an_authority_of_the_users_own_is_trusted() {
     assert_eq!(ids(&done.results()), item_ids(3));
 }
 
-// Turned red by: `BadCertificate` becoming a throttle in `classify`.
+// Negative control: `BadCertificate` becoming a throttle in `classify`.
 #[test]
 fn a_bad_certificate_ends_the_run_at_once_and_names_the_way_out() {
     for (flaw, trusted, reason) in [
@@ -153,7 +153,7 @@ fn no_proxy_is_heeded() {
     assert_eq!(proxy.asked().len(), 0);
 }
 
-// Turned red by: leaving 407 out of `classify`.
+// Negative control: leaving 407 out of `classify`.
 #[test]
 fn a_proxy_that_refuses_is_named() {
     let proxy = Script::serve(|_| with_headers("407 Proxy Authentication Required", "", "no"));
@@ -180,7 +180,7 @@ fn a_dead_proxy_is_named() {
 
 /// Servers close connections without saying so. Where a request is lost by that, nobody can tell
 /// whether it was processed, so it counts as one; but then requests get connections of their own.
-// Turned red by: `Reuse::lost` doing nothing.
+// Negative control: `Reuse::lost` doing nothing.
 #[test]
 fn a_server_that_closes_without_a_word_costs_next_to_nothing() {
     let script = Script::play(|_, mut stream: &TcpStream| {
@@ -232,7 +232,7 @@ fn compressed_answers_are_read() {
     assert_eq!(done.results()[0]["content"], "fine");
 }
 
-// Turned red by: leaving the cap out of `next_chunk`.
+// Negative control: leaving the cap out of `next_chunk`.
 #[test]
 fn an_answer_that_unpacks_without_end_is_cut_at_the_cap() {
     let bomb = gzip(&vec![b' '; 33 << 20]);

@@ -86,7 +86,7 @@ fn error(status: &str, words: &str) -> String {
     with_headers(status, "", &body)
 }
 
-// Turned red by: `Http::redact` or `Http::strike_from` doing nothing, or by leaving one spelling
+// Negative control: `Http::redact` or `Http::strike_from` doing nothing, or one spelling left
 // out of `transport::secret`.
 #[test]
 fn an_echoed_key_stands_nowhere_however_it_is_spelled() {
@@ -182,7 +182,7 @@ fn a_key_may_come_from_a_file_or_a_command() {
     }
 }
 
-// Turned red by: showing the output, or taking it in spite of a failure.
+// Negative control: showing the output, or taking it in spite of a failure.
 #[test]
 fn a_command_that_gives_no_key_is_refused_without_showing_what_it_said() {
     for (command, reason) in [
@@ -252,7 +252,7 @@ fn a_bad_key_is_refused_by_its_source() {
 }
 
 /// Somebody types the key where its source is meant, and what is refused shows up in logs.
-// Negative control: `may_be_key` returning false.
+// Negative control: `is_variable` or `is_path` returning true.
 #[test]
 fn a_key_in_place_of_its_source_is_not_shown() {
     for (flag, key) in [
@@ -309,7 +309,7 @@ fn there_is_no_flag_for_the_key_itself_and_none_is_repeated() {
     }
 }
 
-// Turned red by: leaving `OTHERS_READ` out of `settings::key::read`.
+// Negative control: leaving `OTHERS_READ` out of `settings::key::read`.
 #[test]
 fn a_key_file_that_others_can_read_is_noted() {
     for (mode, notes) in [(0o600, 0), (0o640, 1), (0o604, 1), (0o400, 0)] {
@@ -339,7 +339,7 @@ fn a_key_file_that_others_can_read_is_noted() {
     }
 }
 
-// Turned red by: leaving `refuse_open_way` out of `settings::target`.
+// Negative control: leaving `refuse_open_way` out of `settings::target`.
 #[test]
 fn a_key_goes_to_other_machines_over_a_closed_way_only() {
     for url in [

@@ -55,7 +55,7 @@ fn drains(signal: &str, code: i32) {
     assert_eq!(server.count("requests"), 20);
 }
 
-// Turned red by: going on to `Phase::Aborting` at the first signal.
+// Negative control: going on to `Phase::Aborting` at the first signal.
 #[test]
 fn the_first_interrupt_waits_for_what_is_in_flight() {
     drains("INT", 130);
@@ -71,7 +71,7 @@ fn hangup_waits_for_what_is_in_flight() {
     drains("HUP", 129);
 }
 
-// Turned red by: `patience` returning at any second signal.
+// Negative control: `patience` returning at any second signal.
 #[test]
 fn a_closing_terminal_hangs_up_twice_and_costs_no_answer() {
     let server = Server::start("latency=300ms,latency-p99=300ms");
@@ -208,7 +208,7 @@ fn the_json_summary_of_an_interrupted_run_says_what_is_left() {
     assert!(summary["resume"].as_str().unwrap().ends_with("--resume"));
 }
 
-// Turned red by: listening for a signal that whoever started the program has ignored.
+// Negative control: listening for a signal that whoever started the program has ignored.
 #[test]
 fn a_hangup_that_is_ignored_from_the_start_stays_ignored() {
     let server = Server::start("latency=300ms,latency-p99=300ms");

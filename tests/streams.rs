@@ -84,7 +84,7 @@ fn a_summary_that_cannot_be_printed_is_told_by_the_exit_code_only() {
     assert_done(&folder, "in.results.jsonl", line);
 }
 
-// Turned red by: `terminal::stdout_is_gone` returning false.
+// Negative control: `terminal::stdout_is_gone` returning false.
 #[test]
 fn results_for_a_closed_standard_output_are_not_asked_for() {
     let server = Server::start("latency=1ms");
@@ -112,7 +112,7 @@ fn a_closed_pipe_stops_the_run() {
 }
 
 /// The system kills whoever passes `ulimit -f`, unless the signal is taken.
-// Turned red by: leaving `outlive_file_limit` out.
+// Negative control: leaving `outlive_file_limit` out.
 #[test]
 fn the_limit_of_file_sizes_is_an_error_of_writing() {
     let server = Server::start("latency=1ms");

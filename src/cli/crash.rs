@@ -63,7 +63,7 @@ mod tests {
     const CHILD: &str = "LLMBATCH_TEST_CHILD";
     const KEY: &str = "sk-c4nary-0123456789";
 
-    // Turned red by: leaving `set_hook` or `leave_no_core` out, and by keeping the limits of
+    // Negative control: leaving `set_hook` or `leave_no_core` out, or keeping the limits of
     // `first_words`.
     #[test]
     fn a_panic_says_one_printable_line_without_secrets() {

@@ -207,7 +207,7 @@ mod tests {
             .is_err()
     }
 
-    // Turned red by: `end` being always or never set.
+    // Negative control: `end` being always or never set.
     #[tokio::test(start_paused = true)]
     async fn only_who_interrupts_waits_longer_than_the_grace() {
         let hour = Duration::from_secs(3600);

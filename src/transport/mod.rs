@@ -275,7 +275,7 @@ fn root_cause(error: &reqwest::Error) -> String {
 mod tests {
     use super::*;
 
-    // Turned red by: looking for short keys in answers, or for none in errors.
+    // Negative control: looking for short keys in answers, or for none in errors.
     #[test]
     fn a_short_key_is_struck_from_errors_only() {
         let http = Http::new(HttpSettings {

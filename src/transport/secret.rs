@@ -163,7 +163,7 @@ mod tests {
         String::from_utf8(clean.to_vec()).unwrap()
     }
 
-    // Turned red by: leaving `backslashed` or `percent_encoded` out of `spelling`.
+    // Negative control: leaving `backslashed` or `percent_encoded` out of `spelling`.
     #[test]
     fn every_usual_spelling_is_struck() {
         for spelled in [
@@ -220,7 +220,7 @@ mod tests {
     }
 
     proptest! {
-        // Turned red by: an anchor that holds what is escaped.
+        // Negative control: an anchor that holds what is escaped.
         #[test]
         fn no_mix_of_spellings_hides_it(
             key in "[!-~]{8,40}", ways in proptest::collection::vec(0..4u8, 40),
