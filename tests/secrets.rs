@@ -276,6 +276,16 @@ fn a_key_in_place_of_its_source_is_not_shown() {
 }
 
 #[test]
+fn a_key_in_place_of_the_simulators_variable_is_not_shown() {
+    let run = Run::command(&Folder::new(), &["simulate", "--port", "0"])
+        .args(["--api-key-env", "gsk_c4narybird"])
+        .expect_code(2)
+        .expect_stderr(["error: the variable of --api-key-env is not set"])
+        .run();
+    assert_secret(&run, "the simulator's key");
+}
+
+#[test]
 fn sources_of_a_key_exclude_each_other() {
     let flags = [
         ["--api-key-file", "f"],

@@ -14,8 +14,9 @@ pub fn simulate(args: &SimulateArgs) -> Result<Exit> {
         .parse()
         .map_err(|error| Refusal::new(format!("{}: {error}", args.spec)))?;
     if let Some(name) = &args.api_key_env {
+        // Without the name: somebody may have typed the key in its place.
         let key = std::env::var(name)
-            .map_err(|_| Refusal::new(format!("the environment variable {name} is not set")))?;
+            .map_err(|_| Refusal::new("the variable of --api-key-env is not set"))?;
         settings.api_key = Some(key);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
