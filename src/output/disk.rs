@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::process::{Resource, getrlimit};
+
 /// What is about to happen to a file.
 #[derive(Debug, Clone, Copy)]
 pub enum Change<'a> {
@@ -213,7 +215,10 @@ impl DiskFile {
     /// Sets space behind the end aside without changing the file's length.
     pub fn reserve(&self, offset: u64, bytes: u64) -> io::Result<()> {
         self.disk.tell(Change::Reserve(&self.path, bytes))?;
-        reserve(&self.file, offset, bytes)
+        match largest_file() < offset + bytes {
+            true => Err(io::ErrorKind::FileTooLarge.into()),
+            false => reserve(&self.file, offset, bytes),
+        }
     }
 
     /// Returns how many bytes the file system has left for this user.
@@ -260,6 +265,11 @@ impl Write for &DiskFile {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Returns how long a file of this process may become (`ulimit -f`).
+pub fn largest_file() -> u64 {
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
 }
 
 #[cfg(target_os = "linux")]

@@ -46,6 +46,15 @@ struct Appended {
     lines: Vec<u8>,
 }
 
+/// What became of a file while it was open.
+enum Fate {
+    Ours,
+    Deleted,
+    Moved,
+    /// It is not as long as it was made.
+    Changed,
+}
+
 /// What the end of a file looked like when it was opened.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Tail {
@@ -210,18 +219,21 @@ impl Journal {
         if self.reserved >= target {
             return Ok(());
         }
-        let generous = bytes.max(RESERVE_STEP);
-        for wanted in [generous, bytes] {
-            match self.file.reserve(self.length, wanted) {
-                Ok(()) => {
-                    self.reserved = self.length + wanted;
-                    return Ok(());
-                }
-                Err(error) if is_shortage(&error) => {}
-                Err(_) => return self.look_for_space(bytes),
-            }
+        let generous = self.reserve_exactly(bytes.max(RESERVE_STEP));
+        let reserved = generous.or_else(|error| match is_shortage(&error) {
+            true => self.reserve_exactly(bytes),
+            false => Err(error),
+        });
+        match reserved {
+            Err(error) if !is_shortage(&error) => self.look_for_space(bytes),
+            reserved => reserved,
         }
-        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn reserve_exactly(&mut self, bytes: u64) -> io::Result<()> {
+        self.file.reserve(self.length, bytes)?;
+        self.reserved = self.length + bytes;
+        Ok(())
     }
 
     fn look_for_space(&mut self, bytes: u64) -> io::Result<()> {
@@ -236,17 +248,20 @@ impl Journal {
 
     /// Lets go of the space that nothing came for.
     pub fn release(&mut self) {
-        if self.reserved > self.length && self.file.cut(self.length).is_ok() {
+        let is_ours = self.file.length().is_ok_and(|length| length == self.length);
+        if self.reserved > self.length && is_ours && self.file.cut(self.length).is_ok() {
             self.reserved = self.length;
         }
     }
 
-    /// Refuses a file that is no longer where its name leads: nobody would see what is appended.
+    /// Refuses a file that is no longer where its name leads, or that somebody else has changed:
+    /// nobody would find what is appended.
     pub fn check_place(&self) -> io::Result<()> {
-        let what = match self.file.place()? {
-            Place::Kept => return Ok(()),
-            Place::Deleted => "was deleted",
-            Place::Moved => "was moved or replaced",
+        let what = match self.fate()? {
+            Fate::Ours => return Ok(()),
+            Fate::Deleted => "was deleted",
+            Fate::Moved => "was moved or replaced",
+            Fate::Changed => "was changed by somebody else",
         };
         let path = self.path().display();
         Err(io::Error::other(format!(
@@ -254,13 +269,33 @@ impl Journal {
         )))
     }
 
+    /// Returns how much of the file is there for certain; `None` where somebody else changed it.
+    pub fn durable(&self) -> Option<u64> {
+        match self.fate().ok()? {
+            Fate::Ours => Some(self.synced),
+            Fate::Deleted | Fate::Moved => Some(0),
+            Fate::Changed => None,
+        }
+    }
+
+    fn fate(&self) -> io::Result<Fate> {
+        Ok(match self.file.place()? {
+            Place::Deleted => Fate::Deleted,
+            Place::Moved => Fate::Moved,
+            Place::Kept if self.file.length()? != self.length => Fate::Changed,
+            Place::Kept => Fate::Ours,
+        })
+    }
+
     /// Passes on, piece by piece, the lines that nobody will find under the file's name: all of
     /// one that is no longer there; of another, where a sync failed, what no sync made durable.
     pub fn endangered(&self, pass: &mut Pass<'_>) -> io::Result<()> {
-        if self.file.place().is_ok_and(|place| place != Place::Kept) {
-            return self.read(0, self.length, pass);
+        let fate = self.fate();
+        if matches!(fate, Ok(Fate::Deleted | Fate::Moved)) {
+            return self.read(0, self.file.length()?, pass);
         }
-        let mut kept = self.unsynced.iter().filter(|_| self.distrusted);
+        let is_doubtful = self.distrusted || !matches!(fate, Ok(Fate::Ours));
+        let mut kept = self.unsynced.iter().filter(|_| is_doubtful);
         kept.try_for_each(|appended| pass(&appended.lines))
     }
 

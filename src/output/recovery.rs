@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::Paths;
 use super::checkpoint::{InputIdentity, RunIdentity, State};
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, largest_file};
 use super::finished::{Finished, OldErrors};
 use super::journal::{Journal, Tail};
 use super::known::known_results;
@@ -191,26 +191,39 @@ fn fresh(request: &Request<'_>, lock: Lock) -> Result<Opened, OpenError> {
         finished: Finished::default(),
         spent_before: Spent::default(),
         lengths_before: Lengths::default(),
-        notes: Vec::new(),
+        notes: left_behind(paths),
     })
+}
+
+/// Says that an earlier run's rows did not reach standard output.
+fn left_behind(paths: &Paths) -> Vec<String> {
+    let files = match paths.results {
+        Some(_) => Vec::new(),
+        None => rescue::files(paths),
+    };
+    let note = |path: PathBuf| format!("{} holds results of an earlier run", path.display());
+    files.into_iter().map(note).collect()
 }
 
 /// Refuses a disk that has no room for the first answers, even with the old ones gone.
 fn refuse_small_disk(file: &DiskFile, room: u64) -> io::Result<()> {
     let there = file.free()?.saturating_add(file.length()?);
+    if largest_file() < room {
+        return Err(no_room(room, io::ErrorKind::FileTooLarge));
+    }
     match there < room {
-        true => Err(no_room(room)),
+        true => Err(no_room(room, io::ErrorKind::StorageFull)),
         false => Ok(()),
     }
 }
 
-/// Says that the disk has no room.
-pub fn no_room(bytes: u64) -> io::Error {
+/// Says that the answers on their way would have no room.
+pub fn no_room(bytes: u64, kind: io::ErrorKind) -> io::Error {
     let what = format!(
         "no room for {} of answers on their way",
         human::bytes(bytes)
     );
-    io::Error::new(io::ErrorKind::StorageFull, what)
+    io::Error::new(kind, what)
 }
 
 /// Opens the results for this process alone. The lock beside them goes by their name, this one by

@@ -2,9 +2,13 @@
 
 use std::io;
 
-use super::{Ended, Recorder, Sink};
-use crate::output::journal::Journal;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Ended, FileLengths, Recorder, Sink};
+use crate::output::answered::each_row;
+use crate::output::journal::{Journal, tail_hash};
 use crate::output::rescue::{self, Rescue};
+use crate::output::rows::read_head;
 use crate::words::money::Usd;
 
 /// Why an output does not hold what it should, and where the rest is.
@@ -36,7 +40,69 @@ impl Recorder {
             let _ = self.begin_sync(None).and_then(|()| self.finish_sync());
         }
         let rescue = self.rescue();
+        // Best effort: without it, the next run takes this one for killed.
+        let _ = self.take_stock(&rescue, booked);
         Err(Failed { error, rescue })
+    }
+
+    /// Leaves a snapshot of what is safe in the files. The next run reads the other rows where they
+    /// are now, and counts their costs then.
+    fn take_stock(&mut self, rescue: &Rescue, booked: Option<(Usd, Usd)>) -> io::Result<()> {
+        let Sink {
+            paths,
+            results: Some(results),
+            errors,
+            ..
+        } = &self.sink
+        else {
+            return Ok(());
+        };
+        let (Some(results), Some(errors)) = (results.durable(), errors.journal.durable()) else {
+            return Ok(());
+        };
+        self.syncing = FileLengths { results, errors };
+        let (path, checkpoint) = (paths.results.clone(), paths.checkpoint.clone());
+        self.book_accounts(booked);
+        if let Some(finished) = self.settings.finished.as_mut().filter(|_| results == 0) {
+            finished.clear();
+        }
+        match rescue {
+            Rescue::NotNeeded => {}
+            Rescue::Saved { file, .. } => each_row(file, |line| self.forget(line))?,
+            // Their costs stand nowhere else, so they stay in the accounts of a killed run.
+            Rescue::Lost { .. } => return Ok(()),
+        }
+        let mut state = self.state(Ended::Orderly);
+        state.results_tail = match (results, path) {
+            (1.., Some(path)) => tail_hash(&path, results)?,
+            _ => xxh3_64(&[]),
+        };
+        state.save(self.sink.errors.journal.disk(), &checkpoint)
+    }
+
+    /// Takes a row out of the snapshot that the next run will read elsewhere.
+    fn forget(&mut self, row: &[u8]) {
+        let Some(head) = read_head(row) else {
+            return;
+        };
+        match head.cost {
+            Some(cost) => self.spent.cost = self.spent.cost.less(cost),
+            None => self.spent.unpriced = self.spent.unpriced.saturating_sub(1),
+        }
+        if head.error.is_none()
+            && let (Some(finished), Some(index)) = (&mut self.settings.finished, head.index)
+        {
+            finished.remove(index);
+        }
+    }
+
+    fn book_accounts(&mut self, booked: Option<(Usd, Usd)>) {
+        if let Some((cost, at_risk)) = booked {
+            // They include what attempts of an unknown price can have cost.
+            (self.spent.cost, self.spent.at_risk) = (cost, at_risk);
+            self.spent.unpriced = 0;
+        }
+        self.spent.ceiling = None;
     }
 
     fn finish(&mut self, booked: Option<(Usd, Usd)>) -> io::Result<()> {
@@ -44,14 +110,9 @@ impl Recorder {
         if self.is_distrusted() {
             return Err(io::Error::other("a sync has failed before"));
         }
-        if let Some((cost, at_risk)) = booked {
-            // They include what attempts of an unknown price can have cost.
-            (self.spent.cost, self.spent.at_risk) = (cost, at_risk);
-            self.spent.unpriced = 0;
-        }
-        self.spent.ceiling = None;
-        self.append()?;
+        self.book_accounts(booked);
         self.check_places()?;
+        self.append()?;
         self.release();
         self.begin_sync(Some(Ended::Orderly))?;
         self.finish_sync()?;

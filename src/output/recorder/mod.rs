@@ -7,7 +7,7 @@
 mod ending;
 mod error_log;
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -294,12 +294,10 @@ impl Recorder {
             results, errors, ..
         } = &mut self.sink;
         for journal in results.iter_mut().chain([&mut errors.journal]) {
-            journal.reserve(bytes).map_err(|_| {
+            journal.reserve(bytes).map_err(|error| {
                 let path = journal.path().display();
-                io::Error::new(
-                    ErrorKind::StorageFull,
-                    format!("{path}: {}", no_room(bytes)),
-                )
+                let what = no_room(bytes, error.kind());
+                io::Error::new(error.kind(), format!("{path}: {what}"))
             })?;
         }
         Ok(())

@@ -16,7 +16,7 @@ use super::super::{
 use crate::words::event::Gauges;
 use crate::words::money::Usd;
 use crate::words::record::{ErrorStatus, Outcome, Record};
-use crate::words::tariff::Bill;
+use crate::words::tariff::{Bill, Charge};
 use crate::words::verdict::{Answer, Failure, FailureKind};
 
 /// A snapshot is asked for after so many items.
@@ -91,7 +91,7 @@ impl Scene {
             };
             let snapshot = taken % items_a_snapshot == 0;
             let written = recorder.append().and_then(|()| match snapshot {
-                true => take_snapshot(&mut recorder, Usd::from_picodollars(taken.into())),
+                true => take_snapshot(&mut recorder, ceiling_for(taken)),
                 false => Ok(()),
             });
             if let Err(error) = written {
@@ -168,6 +168,13 @@ impl Scene {
                 false => assert_eq!(row["content"], content(index), "{case}"),
             }
         }
+        let text = std::fs::read_to_string(self.path("out.checkpoint.json")).unwrap();
+        let checkpoint: Value = serde_json::from_str(&text).unwrap();
+        let spent = checkpoint["state"]["spent"]["cost"].as_str().unwrap();
+        let costs = (0..self.items)
+            .map(cost)
+            .fold(Usd::ZERO, |sum, cost| sum + cost);
+        assert_eq!(spent, costs.to_string(), "{case}: what was spent");
     }
 
     /// Returns how many of the first items have their row.
@@ -212,7 +219,7 @@ impl Scene {
         }
         let ceiling = checkpoint["state"]["spent"]["ceiling"].as_str();
         let ceiling = Usd::parse(ceiling.expect("a ceiling")).unwrap();
-        let granted = Usd::from_picodollars(items.into());
+        let granted = ceiling_for(items);
         assert!(ceiling >= granted, "{case}: the ceiling is {ceiling}");
     }
 
@@ -272,6 +279,15 @@ fn content(index: u64) -> String {
     format!("answer {index} {}", "x".repeat(index as usize % 50))
 }
 
+/// A ceiling that so many items need.
+fn ceiling_for(items: u64) -> Usd {
+    cost(0).times(2 * items)
+}
+
+fn cost(index: u64) -> Usd {
+    Usd::from_picodollars(1_000_000 + u128::from(index))
+}
+
 fn record(index: u64) -> Record {
     let outcome = match is_error(index) {
         true => Outcome::Error {
@@ -300,7 +316,10 @@ fn record(index: u64) -> Record {
         attempts: 1,
         latency: Duration::ZERO,
         model: "m".into(),
-        bill: Bill::default(),
+        bill: Bill {
+            usage: None,
+            charge: Charge::Known(cost(index)),
+        },
         outcome,
     }
 }
