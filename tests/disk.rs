@@ -163,6 +163,63 @@ fn results_that_are_rotated_during_the_run_are_not_paid_for_again() {
 }
 
 #[test]
+fn results_that_are_emptied_during_the_run_are_noticed() {
+    let server = Server::start("latency=5");
+    let (folder, run) = under_way(&server);
+    folder.write(RESULTS, "");
+    let done = run.finish();
+    assert!(
+        done.stderr.contains("was changed by somebody else"),
+        "{}",
+        done.stderr
+    );
+    let text = std::fs::read(folder.path(RESULTS)).unwrap();
+    assert!(!text.contains(&0), "nothing is filled up with NUL bytes");
+    let done = Run::inside(&folder)
+        .resume()
+        .ask(server.base_url())
+        .any_stderr()
+        .run();
+    assert_eq!(ids(&done.results()), item_ids(400));
+}
+
+#[test]
+fn an_orderly_end_after_trouble_is_not_taken_for_a_crash() {
+    let server = Server::start("latency=5");
+    let (folder, run) = under_way(&server);
+    folder.remove(RESULTS);
+    run.finish();
+    let done = Run::inside(&folder)
+        .resume()
+        .loud()
+        .ask(server.base_url())
+        .any_stderr()
+        .run();
+    assert!(done.stderr.contains("taken in from"), "{}", done.stderr);
+    assert!(!done.stderr.contains("abruptly"), "{}", done.stderr);
+}
+
+#[test]
+fn what_is_no_file_is_no_output() {
+    let folder = Folder::new();
+    let made = Command::new("mkfifo")
+        .arg(folder.path("pipe.jsonl"))
+        .status();
+    assert!(made.unwrap().success());
+    for name in ["pipe.jsonl", "/dev/full"] {
+        for mode in ["--lean", "--overwrite", "--resume"] {
+            Run::inside(&folder)
+                .input(items(2))
+                .simulate()
+                .args(["-o", name, mode])
+                .expect_code(2)
+                .expect_stderr(["is no regular file", "hint: -o -"])
+                .run();
+        }
+    }
+}
+
+#[test]
 fn an_overwriting_run_that_has_no_room_leaves_the_old_results() {
     let server = Server::start("latency=2");
     let folder = Folder::new();

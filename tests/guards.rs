@@ -60,7 +60,7 @@ fn first_items_that_are_all_rejected_alike_stop_the_run() {
             "error: the first items were all rejected in the same way (400 bad_thing), stopped \
              after 20 requests:",
             "  20  rejected, bad request (400 bad_thing), e.g. t-0, t-1, t-2: no such thing",
-            "hint: mend the request; 20 of 200 done; then --resume goes on",
+            "hint: mend the request; --retry rejected asks these again too; 20 of 200 done; then --resume",
         ])
         .run();
     assert_eq!(done.errors().len(), 20);

@@ -117,18 +117,30 @@ fn a_closed_pipe_stops_the_run() {
 fn the_limit_of_file_sizes_is_an_error_of_writing() {
     let server = Server::start("latency=1ms");
     let folder = Folder::new();
-    let line = "ulimit -f 2; \"$0\" run in.jsonl -m m --base-url $1 -q -c 1 2> said.txt";
-    let end = end_of(shell(&folder, &server, line));
+    let run = |limit: u32| {
+        let line = format!(
+            "ulimit -f {limit}; \"$0\" run in.jsonl -m m --base-url $1 -q -c 1 2> said.txt"
+        );
+        end_of(shell(&folder, &server, &line))
+    };
+    assert_eq!(run(2).code(), Some(2), "no answer would have room");
+    let end = run(20);
     assert_eq!(end.code(), Some(1), "{end}");
     let said = folder.read("said.txt");
-    assert!(said.contains("in.results.jsonl: File too large"), "{said}");
+    assert!(said.contains("in.results.jsonl: no room for"), "{said}");
     assert!(said.contains("raise `ulimit -f`"), "{said}");
     let stored = folder.lines("in.results.jsonl");
     assert!((1..ITEMS).contains(&stored), "{stored}");
     let done = Run::inside(&folder).resume().ask(server.base_url()).run();
     assert_eq!(ids(&done.results()), item_ids(ITEMS));
-    // The row that did not fit was saved elsewhere, so nothing was asked twice.
+    // Every answer had room, so nothing was asked twice.
     assert_eq!(server.count("requests"), ITEMS as u64);
+    let line = "ulimit -f 12; \"$0\" run in.jsonl -m m --base-url $1 -q -c 1 -o - > piped.jsonl";
+    assert_eq!(
+        end_of(shell(&folder, &server, line)).code(),
+        Some(1),
+        "it is not killed"
+    );
 }
 
 /// Closes the terminal of a run. `script` holds the other end of a pseudo-terminal.

@@ -2,11 +2,16 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::refusal::Refusal;
+
 /// Kept for files, pipes and the runtime.
 const OURS: u64 = 64;
 
+/// With fewer, files of the run itself cannot be opened.
+const LEAST: u64 = 32;
+
 /// Raises the limit as far as it goes, and returns how many requests in flight it allows.
-pub fn allow(wanted: usize) -> usize {
+pub fn allow(wanted: usize) -> Result<usize, Refusal> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -17,8 +22,12 @@ pub fn allow(wanted: usize) -> usize {
         Err(_) => limit.current,
     };
     // `None` is no limit.
+    if let Some(few) = current.filter(|limit| *limit < LEAST) {
+        let what = format!("only {few} open files are allowed, and {LEAST} are needed");
+        return Err(Refusal::new(what).hint("raise `ulimit -n`"));
+    }
     let room = current.map_or(u64::MAX, |limit| limit.saturating_sub(OURS).max(1));
-    wanted.min(usize::try_from(room).unwrap_or(usize::MAX))
+    Ok(wanted.min(usize::try_from(room).unwrap_or(usize::MAX)))
 }
 
 #[cfg(test)]
@@ -27,7 +36,7 @@ mod tests {
 
     #[test]
     fn what_is_allowed_is_at_least_one_and_at_most_what_was_wanted() {
-        assert_eq!(allow(1), 1);
-        assert!(allow(usize::MAX) >= 1);
+        assert!(allow(1).is_ok_and(|allowed| allowed == 1));
+        assert!(allow(usize::MAX).is_ok_and(|allowed| allowed >= 1));
     }
 }

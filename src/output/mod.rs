@@ -18,7 +18,10 @@ mod rows;
 mod spent;
 mod syncer;
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
 
 pub use answered::{Answered, each_row, read_answered, read_failed};
 pub use disk::{Change, Disk, Witness};
@@ -89,7 +92,18 @@ impl Paths {
 
     /// Names the file for rows that the output did not take, by its number.
     pub fn rescue(&self, number: u32) -> PathBuf {
-        with_suffix(&self.stem, &format!(".rescue-{number}.jsonl"))
+        with_suffix(&self.stem, &rescue_suffix(number))
+    }
+
+    /// Names such a file in the system's folder for temporary files, where outputs of all folders
+    /// meet.
+    pub fn rescue_elsewhere(&self, number: u32) -> PathBuf {
+        let folder = disk::folder(&self.stem);
+        let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        let name = self.stem.file_name().unwrap_or_default();
+        let place = xxh3_64(folder.join(name).as_os_str().as_bytes());
+        let stem = with_suffix(Path::new(name), &format!("-{place:016x}"));
+        std::env::temp_dir().join(with_suffix(&stem, &rescue_suffix(number)))
     }
 
     /// Returns the results file for an input that names none: `input.jsonl` gives
@@ -99,6 +113,10 @@ impl Paths {
         name.push(".results.jsonl");
         name.into()
     }
+}
+
+fn rescue_suffix(number: u32) -> String {
+    format!(".rescue-{number}.jsonl")
 }
 
 fn with_suffix(stem: &Path, suffix: &str) -> PathBuf {

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -48,9 +49,8 @@ pub fn save(paths: &Paths, disk: &Disk, lines: &Lines<'_>) -> Rescue {
     if rows == 0 && counted.is_ok() {
         return Rescue::NotNeeded;
     }
-    let elsewhere = |path: PathBuf| std::env::temp_dir().join(path.file_name().unwrap_or_default());
     let file = save_as(&|number| paths.rescue(number), disk, lines)
-        .or_else(|_| save_as(&|number| elsewhere(paths.rescue(number)), disk, lines));
+        .or_else(|_| save_as(&|number| paths.rescue_elsewhere(number), disk, lines));
     match file {
         Ok(file) => Rescue::Saved { rows, file },
         Err(_) => Rescue::Lost { rows },
@@ -78,7 +78,21 @@ fn save_as(name: &dyn Fn(u32) -> PathBuf, disk: &Disk, lines: &Lines<'_>) -> io:
 
 /// Returns the rescue files of an output, in the order of their making.
 pub fn files(paths: &Paths) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder(&paths.lock)) else {
+    let beside = numbered(&|number| paths.rescue(number));
+    let elsewhere = numbered(&|number| paths.rescue_elsewhere(number));
+    // There anybody may leave a file of any name.
+    let own = elsewhere.into_iter().filter(|path| is_own(path));
+    beside.into_iter().chain(own).collect()
+}
+
+fn is_own(path: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    std::fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.uid() == user)
+}
+
+/// Returns the files that have such names, by their numbers.
+fn numbered(name: &dyn Fn(u32) -> PathBuf) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder(&name(1))) else {
         return Vec::new();
     };
     let number = |name: &str| {
@@ -92,7 +106,7 @@ pub fn files(paths: &Paths) -> Vec<PathBuf> {
     let mut numbers: Vec<u32> = names.filter_map(|name| number(&name)).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    let named = numbers.into_iter().map(|number| paths.rescue(number));
+    let named = numbers.into_iter().map(name);
     named.filter(|path| path.exists()).collect()
 }
 

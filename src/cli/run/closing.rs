@@ -122,14 +122,11 @@ impl Closing<'_> {
         }
         let paths = &self.job.settings.paths;
         if paths.results.is_none() {
-            return (what, "-o FILE keeps what was paid for".to_owned());
+            let hint = "with -o FILE, --resume goes on where a run was stopped";
+            return (what, hint.to_owned());
         }
         let cure = cure(error);
         let hint = match rescue {
-            Rescue::Saved { file, .. } if file.parent() != paths.lock.parent() => format!(
-                "{cure}, move {} beside the output, then --resume takes the saved rows in and goes on",
-                file.display()
-            ),
             Rescue::Saved { .. } => {
                 format!("{cure}, then --resume takes the saved rows in and goes on")
             }
@@ -184,7 +181,13 @@ impl Closing<'_> {
         };
         useful.then(|| {
             let typed = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-            resume_command(typed, self.enough().as_deref())
+            let mut command = resume_command(typed, self.enough().as_deref());
+            let halted = self.outcome.ending.halted.as_ref();
+            if halted.is_some_and(|halted| halted.kind == FailureKind::SameRejection) {
+                // They are final otherwise.
+                command.push_str(" --retry rejected");
+            }
+            command
         })
     }
 
@@ -218,7 +221,16 @@ impl Closing<'_> {
         };
         let (what, cure) = self.cause_and_cure(failure.kind);
         let asked = count(requests, "request");
-        let what = format!("{what}{detail}, stopped after {asked}: {}", failure.message);
+        // A list begins on its own line.
+        let gap = if failure.message.starts_with('\n') {
+            ""
+        } else {
+            " "
+        };
+        let what = format!(
+            "{what}{detail}, stopped after {asked}:{gap}{}",
+            failure.message
+        );
         let before = self.before();
         let done = self.outcome.tally.settled() + before.results + before.errors;
         let of = self
@@ -281,7 +293,7 @@ impl Closing<'_> {
             ),
             FailureKind::SameRejection => (
                 "the first items were all rejected in the same way",
-                "mend the request".to_owned(),
+                "mend the request; --retry rejected asks these again too".to_owned(),
             ),
             _ => (
                 "the server has been pushing back for too long",

@@ -49,7 +49,7 @@ impl Checked {
             Target::Endpoint { .. } => 1,
             Target::Simulator(_) => 2,
         };
-        settings.engine.concurrency = (descriptors::allow(wanted * ends) / ends).max(1);
+        settings.engine.concurrency = (descriptors::allow(wanted * ends)? / ends).max(1);
         let census = take_census(&settings)?;
         check_budget(&settings, census.as_ref())?;
         let wire = Wire::set_up(&settings)?;

@@ -114,6 +114,12 @@ fn paths(args: &RunArgs, mode: StartMode) -> Result<Paths> {
             let what = format!("the output {} is a folder", results.display());
             return Err(Refusal::new(what).hint("-o FILE names a file").into());
         }
+        if results.exists() && !results.is_file() {
+            let what = format!("the output {} is no regular file", results.display());
+            return Err(Refusal::new(what)
+                .hint("-o - writes to standard output")
+                .into());
+        }
         let folder = results
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty());

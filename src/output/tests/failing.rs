@@ -183,9 +183,6 @@ fn survive(fault: Fault, at: u64) -> Survived {
         "{case}: a full disk takes no rescue file"
     );
     cut_the_power(&scene, &failing);
-    if let Rescue::Saved { file, .. } = &failed.rescue {
-        bring_back(&scene, file);
-    }
     scene.touch(&scene::disk());
     // Not one answer of those that were taken in was lost.
     assert_eq!(scene.rows_before(ran.taken), ran.taken, "{case}");
@@ -210,15 +207,6 @@ fn cut_the_power(scene: &Scene, failing: &Failing) {
             bytes[(*from as usize).min(to)..to].fill(0);
         }
         std::fs::write(path, bytes).unwrap();
-    }
-}
-
-/// Moves a rescue file beside the output, as its user is told to.
-fn bring_back(scene: &Scene, file: &Path) {
-    if file.parent() != Some(scene.folder.path()) {
-        let name = file.file_name().unwrap().to_str().unwrap();
-        std::fs::copy(file, scene.path(name)).unwrap();
-        std::fs::remove_file(file).unwrap();
     }
 }
 
@@ -313,6 +301,7 @@ fn survive_misfortune(expected: &str, happens: impl Fn(&Scene)) {
     let failed = ran.ended.unwrap_err();
     assert!(failed.error.to_string().contains(expected));
     assert!(matches!(failed.rescue, Rescue::Saved { .. }));
+    assert!(scene.ended_in_order());
     scene.touch(&scene::disk());
     assert_eq!(scene.rows_before(ran.taken), ran.taken);
     scene.finish();
