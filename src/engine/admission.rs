@@ -145,7 +145,10 @@ impl Admission {
         });
         let time = async {
             match until {
-                Some(until) => tokio::time::sleep_until(until).await,
+                Some(until) => {
+                    tokio::time::sleep_until(until).await;
+                    self.route.rang(until);
+                }
                 None => std::future::pending().await,
             }
         };
@@ -256,8 +259,7 @@ mod tests {
         let asked = Asked {
             item: 0,
             sent: Instant::now(),
-            is_probe: false,
-            is_suspect: false,
+            is_own: false,
         };
         let failure = Failure {
             kind: FailureKind::RateLimit,

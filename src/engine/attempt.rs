@@ -10,6 +10,7 @@ use super::admission::{Permit, Slot, Spent};
 use super::bill::bill;
 use super::funding::{Funded, Limiting, fund};
 use super::judge::{Attempt, History, Judged, Next, judge};
+use super::patience::overslept;
 use super::stop::Phase;
 use crate::transport::Transport;
 use crate::words::event::Event;
@@ -20,8 +21,6 @@ use crate::words::tokens::Tokens;
 use crate::words::verdict::{Failure, FailureKind, Verdict};
 use crate::words::wire::{Exchange, Request, TransportError, TransportErrorKind};
 
-/// So much later than its end, a timer shows that the whole process stood still.
-const OVERSLEPT: Duration = Duration::from_secs(1);
 /// What an answer that came meanwhile has to be read in.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -64,10 +63,10 @@ pub async fn live<T: Transport>(shared: &Shared<T>, mut item: Item) -> End {
             }
             Err(end) => return stopped(shared, end),
         };
-        let sent = Instant::now();
+        let (sent, before) = (Instant::now(), shared.route().tally());
         let time = history.time_for_attempt(&shared.settings);
         let request = shared.provider.request(&admitted.funded.asked);
-        let exchange = send(&shared.transport, request, time).await;
+        let exchange = send(shared, request, time).await;
         let latency = sent.elapsed();
         let verdict = shared.provider.verdict(&exchange);
         let bill = bill(
@@ -82,6 +81,7 @@ pub async fn live<T: Transport>(shared: &Shared<T>, mut item: Item) -> End {
         let slot = settle(shared, admitted, &verdict, &exchange, &bill);
         let attempt = Attempt {
             sent,
+            before,
             latency,
             exchange,
             bill,
@@ -165,14 +165,16 @@ fn weight<T>(shared: &Shared<T>, item: &Item) -> Tokens {
 }
 
 /// Sends one request, bounded as a whole by the attempt's time.
-async fn send<T: Transport>(transport: &T, request: Request, time: Duration) -> Exchange {
+async fn send<T: Transport>(shared: &Shared<T>, request: Request, time: Duration) -> Exchange {
     let deadline = Instant::now() + time;
-    let mut exchange = pin!(transport.send(request));
-    if let Ok(exchange) = tokio::time::timeout_at(deadline, &mut exchange).await {
+    let mut exchange = pin!(shared.transport.send(request));
+    let in_time = tokio::time::timeout_at(deadline, &mut exchange).await;
+    shared.route().rang(deadline);
+    if let Ok(exchange) = in_time {
         return exchange;
     }
     // A process that was stopped, or a machine that slept, finds the answer in the socket.
-    if Instant::now() > deadline + OVERSLEPT
+    if overslept(deadline).is_some()
         && let Ok(exchange) = tokio::time::timeout(GRACE, exchange).await
     {
         return exchange;
@@ -256,12 +258,14 @@ fn settle<T: Transport>(
 
 /// Sleeps without a slot; false where the run stops first.
 async fn sleep<T: Transport>(shared: &Shared<T>, delay: Duration) -> bool {
+    let due = Instant::now() + delay;
     shared.gauges.backing_off.add(1);
     let slept = tokio::select! {
         biased;
         () = shared.stop.reached(Phase::Draining) => false,
-        () = tokio::time::sleep(delay) => true,
+        () = tokio::time::sleep_until(due) => true,
     };
+    shared.route().rang(due);
     shared.gauges.backing_off.subtract(1);
     slept
 }

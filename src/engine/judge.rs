@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::breaker::{Asked, Blame, Recovery};
 use super::route::{Probe, PushBack};
+use super::trouble::{Tally, Trouble};
 use super::{Settings, Shared, backoff};
 use crate::words::event::Event;
 use crate::words::human::count;
@@ -21,8 +22,6 @@ use crate::words::wire::{Exchange, TransportError};
 
 /// Answers that cannot be used, and timeouts, may both have been paid for: one more try each.
 const TRIES_AT_A_PRICE: u32 = 2;
-/// So many push-backs in a row, while others were answered, are the item's own failure.
-const PUSH_BACKS_ALONE: u32 = 20;
 
 /// What an attempt leaves to be done.
 pub enum Next {
@@ -35,6 +34,8 @@ pub enum Next {
 /// One request that came back, or not.
 pub struct Attempt {
     pub sent: Instant,
+    /// What all items had got when it went out.
+    pub before: Tally,
     pub latency: Duration,
     pub exchange: Exchange,
     pub bill: Bill,
@@ -57,24 +58,11 @@ pub struct History {
     attempts: u32,
     malformed: u32,
     timeouts: u32,
-    /// It timed out while others were answered, or as a probe: the next time is its own failure.
-    is_straggler: bool,
     /// Its answer was cut by the budget.
     cut: bool,
     /// The time of the attempts that count, and of its own waits.
     time: Duration,
-    /// Push-backs since it was last answered.
-    push_backs: u32,
-    trouble: Option<Trouble>,
-}
-
-/// Failures of an item that may be the route's, since it was last answered.
-struct Trouble {
-    since: Instant,
-    /// How many requests of all items were answered when it began.
-    answers: u64,
-    /// How often it went on after others were answered.
-    alone: u32,
+    trouble: Trouble,
 }
 
 impl History {
@@ -98,11 +86,6 @@ impl History {
             .map(|limit| limit.saturating_sub(self.time));
         left.map_or(settings.timeout, |left| left.min(settings.timeout))
     }
-
-    fn count_push_back(&mut self) -> u32 {
-        self.push_backs += 1;
-        self.push_backs
-    }
 }
 
 /// Turns a verdict into the next step.
@@ -120,6 +103,7 @@ pub fn judge<T>(
         item,
         history,
         sent: attempt.sent,
+        before: attempt.before,
         latency: attempt.latency,
         bill: attempt.bill,
         events: Vec::new(),
@@ -150,6 +134,7 @@ struct Case<'a, T> {
     item: &'a Item,
     history: &'a mut History,
     sent: Instant,
+    before: Tally,
     latency: Duration,
     bill: Bill,
     events: Vec<Event>,
@@ -158,24 +143,29 @@ struct Case<'a, T> {
 impl<T> Case<'_, T> {
     /// Lets the route know of a failure that may be its own.
     fn blame(&mut self, failure: &Failure, probe: Option<Probe>) -> Blame {
-        let mut asked = self.asked(probe.is_some());
-        if failure.kind == FailureKind::Timeout {
-            let is_straggler = self.history.is_straggler;
-            let others = self.shared.route().answered_since(self.sent);
-            self.history.is_straggler |= others || probe.is_some();
-            if is_straggler && probe.is_some() {
-                // Tried at a price twice. Another item may be a better probe.
-                self.history.timeouts = self.history.timeouts.max(1);
-                return Blame::Item;
-            }
-            // Silence is news only where others have not been answered for long.
-            asked.is_suspect |= self
-                .shared
-                .route()
-                .answered_since(self.sent + self.latency / 2);
+        let route = self.shared.route();
+        let is_probe = probe.is_some();
+        let trouble = &mut self.history.trouble;
+        let others_answered = trouble.failed(self.before, route.tally(), is_probe);
+        // Silence is news only where others have not been answered for long.
+        let is_slow = failure.kind == FailureKind::Timeout
+            && route.answered_since(self.sent + self.latency / 2);
+        let is_worn_out = is_probe && self.is_worn_out(failure);
+        let asked = self.asked(others_answered || is_slow || is_worn_out);
+        let blame = route.failed(asked, probe, failure, self.shared.random());
+        if blame == Blame::Item && is_worn_out {
+            let all = self.shared.settings.max_retries.saturating_add(1);
+            self.history.attempts = self.history.attempts.max(all);
         }
-        let random = self.shared.random();
-        self.shared.route().failed(asked, probe, failure, random)
+        blame
+    }
+
+    /// Tells whether a server at work has failed on the item as a probe for so often that it need
+    /// not be an outage. Else a few items that it always fails on, and nothing else to ask, would
+    /// be asked until the longest outage is over, by every run anew.
+    fn is_worn_out(&self, failure: &Failure) -> bool {
+        let is_complete = failure.http_status.is_some() && failure.kind != FailureKind::Overloaded;
+        is_complete && self.history.trouble.probes() > self.shared.settings.max_retries.max(1)
     }
 
     /// Lets the route know of any other answer.
@@ -186,26 +176,16 @@ impl<T> Case<'_, T> {
         }
         if !matches!(verdict, Verdict::Throttle { .. }) {
             route.answered();
-            self.history.trouble = None;
-            self.history.push_backs = 0;
+            self.history.trouble = Trouble::default();
         }
     }
 
-    fn asked(&self, is_probe: bool) -> Asked {
+    fn asked(&self, is_own: bool) -> Asked {
         Asked {
             item: self.item.index,
             sent: self.sent,
-            is_probe,
-            is_suspect: self.is_suspect(),
+            is_own,
         }
-    }
-
-    /// Tells whether others were answered since the item's troubles began. Then they may be its
-    /// own: they neither open the breaker nor let others wait.
-    fn is_suspect(&self) -> bool {
-        let answers = self.shared.route().answers();
-        let trouble = self.history.trouble.as_ref();
-        trouble.is_some_and(|trouble| answers > trouble.answers)
     }
 
     /// The route's failure: the item keeps its attempts and waits behind all others.
@@ -266,7 +246,6 @@ impl<T> Case<'_, T> {
     }
 
     fn failed(&mut self, failure: Failure) -> Next {
-        self.note_trouble();
         let timed_out = failure.kind == FailureKind::Timeout;
         self.history.timeouts += u32::from(timed_out);
         self.history.time += self.latency;
@@ -324,58 +303,42 @@ impl<T> Case<'_, T> {
     /// News about the route: the attempt is not the item's.
     fn pushed_back(&mut self, failure: Failure, wait: Option<Duration>) -> Next {
         self.history.attempts -= 1;
-        self.note_trouble();
+        let tally = self.shared.route().count_push_back();
+        let is_alone = self.history.trouble.pushed_back(tally);
         let push_back = match may_open_breaker(&failure, wait) {
             // The route was asked already.
-            true => PushBack::ItemOnly,
-            false => self.ask_route(&failure, wait),
+            true => PushBack::ItemOnly(Duration::ZERO),
+            false => self.ask_route(&failure, wait, is_alone),
         };
-        // Where nobody is answered, the run ends and its items stay pending.
-        if let PushBack::GiveUp(failure) = push_back {
-            return Next::Halt(failure);
-        }
-        let push_backs = self.history.count_push_back();
-        if self.is_given_up() {
+        let (delay, pause) = match push_back {
+            // Where nobody is answered, the run ends and its items stay pending.
+            PushBack::GiveUp(failure) => return Next::Halt(failure),
+            PushBack::ItemEnds(failure) => {
+                return error_outcome(ErrorStatus::Failed, failure, None);
+            }
+            PushBack::ItemOnly(wait) => {
+                let backoff = self.backoff(self.history.trouble.push_backs());
+                (backoff.max(wait), None)
+            }
+            // The gate makes everybody wait, this item included.
+            PushBack::Known => (Duration::ZERO, None),
+            PushBack::Paused(wait) => (Duration::ZERO, Some(wait)),
+        };
+        if self.history.trouble.is_given_up() {
             return error_outcome(ErrorStatus::Failed, failure, None);
         }
         self.tell_push_back(failure.clone());
-        match push_back {
-            PushBack::ItemOnly => {
-                Next::Again(self.backoff(push_backs).max(wait.unwrap_or_default()))
-            }
-            PushBack::Paused(wait) => {
-                self.events.push(Event::Paused { wait, failure });
-                Next::Again(Duration::ZERO)
-            }
-            // The gate makes everybody wait, this item included.
-            _ => Next::Again(Duration::ZERO),
+        if let Some(wait) = pause {
+            self.events.push(Event::Paused { wait, failure });
         }
+        Next::Again(delay)
     }
 
-    fn ask_route(&self, failure: &Failure, wait: Option<Duration>) -> PushBack {
+    fn ask_route(&self, failure: &Failure, wait: Option<Duration>, is_alone: bool) -> PushBack {
         let random = self.shared.random();
-        let asked = self.asked(false);
         self.shared
             .route()
-            .pushed_back(asked, failure, wait, random)
-    }
-
-    /// Tells whether an item was pushed back for so long that it is no news about the route.
-    fn is_given_up(&self) -> bool {
-        self.history.trouble.as_ref().is_some_and(|trouble| {
-            trouble.alone >= PUSH_BACKS_ALONE
-                || trouble.since.elapsed() > self.shared.settings.max_outage
-        })
-    }
-
-    fn note_trouble(&mut self) {
-        let answers = self.shared.route().answers();
-        let trouble = self.history.trouble.get_or_insert_with(|| Trouble {
-            since: Instant::now(),
-            answers,
-            alone: 0,
-        });
-        trouble.alone += u32::from(answers > trouble.answers);
+            .pushed_back(self.asked(is_alone), failure, wait, random)
     }
 
     fn tell_push_back(&mut self, failure: Failure) {

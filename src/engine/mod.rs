@@ -15,9 +15,11 @@ mod guard;
 mod judge;
 mod limiter;
 mod outputs;
+mod patience;
 mod pause;
 mod route;
 mod stop;
+mod trouble;
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -57,8 +59,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// Bounds an item: its attempts and the waits between them, without those for the route.
     pub item_timeout: Option<Duration>,
-    /// So many failures in a row mean that the route is away.
-    pub breaker: u32,
+    /// So many failures in a row mean that the route is away; `None` where none do.
+    pub breaker: Option<NonZeroU32>,
     /// How long the route may go without a single answer before the run gives up.
     pub max_outage: Duration,
     /// The part of items that may end without a result, from 0 to 1.
@@ -77,7 +79,7 @@ impl Default for Settings {
             max_retries: 5,
             timeout: Duration::from_secs(60),
             item_timeout: None,
-            breaker: 8,
+            breaker: NonZeroU32::new(8),
             max_outage: Duration::from_secs(30 * 60),
             max_error_rate: None,
             seed: 0,

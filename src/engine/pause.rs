@@ -12,11 +12,12 @@ pub struct Pause {
     until: Instant,
     /// When the next request may follow the one before it.
     next: Instant,
-    pub why: String,
+    /// What to tell people; nothing of a mere ramp.
+    pub why: Option<String>,
 }
 
 impl Pause {
-    pub fn new(until: Instant, why: String) -> Self {
+    pub fn new(until: Instant, why: Option<String>) -> Self {
         Pause {
             until,
             next: until,

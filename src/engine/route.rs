@@ -14,9 +14,10 @@ use tokio::time::Instant;
 use super::Settings;
 use super::backoff;
 use super::breaker::{Asked, Blame, Breaker, Recovery};
+use super::patience::{Refusing, absurd, overslept, unanswered};
 use super::pause::Pause;
+use super::trouble::Tally;
 use crate::words::event::{Gauges, WaitReason};
-use crate::words::human::duration;
 use crate::words::verdict::{Failure, FailureKind};
 
 /// So many refused connections before any answer mean that nobody is there.
@@ -42,8 +43,7 @@ struct State {
     heard: bool,
     /// Any usable answer ever came.
     served: bool,
-    /// Requests that were answered, and when the last of them was.
-    answers: u64,
+    tally: Tally,
     last_answer: Option<Instant>,
     /// Times that nothing was found before the first usable answer.
     not_found: u32,
@@ -51,8 +51,8 @@ struct State {
     refused: u32,
     /// Push-backs since the last good answer, one for each pause.
     streak: u32,
-    /// When trouble began that no good answer has ended.
-    unanswered_since: Option<Instant>,
+    /// Push-backs that no good answer has ended.
+    refusing: Option<Refusing>,
     /// Requests sent before this belong to a wave that was judged already.
     judged: Option<Instant>,
     pause: Option<Pause>,
@@ -75,8 +75,10 @@ pub enum PushBack {
     Paused(Duration),
     /// Everybody waits for longer than this already.
     Known,
-    /// Only this item should wait.
-    ItemOnly,
+    /// Only this item should wait, at least for so long.
+    ItemOnly(Duration),
+    /// Only this item is at its end.
+    ItemEnds(Failure),
     /// Stop the run.
     GiveUp(Failure),
 }
@@ -84,6 +86,7 @@ pub enum PushBack {
 /// The one request that is on its way during an outage. However it ends, another may follow.
 pub struct Probe {
     route: Arc<Route>,
+    number: u64,
     reported: bool,
 }
 
@@ -92,12 +95,12 @@ impl Route {
         let state = State {
             heard: false,
             served: false,
-            answers: 0,
+            tally: Tally::default(),
             last_answer: None,
             not_found: 0,
             refused: 0,
             streak: 0,
-            unanswered_since: None,
+            refusing: None,
             judged: None,
             pause: None,
             breaker: Breaker::new(settings.breaker, settings.max_outage),
@@ -127,7 +130,7 @@ impl Route {
         if let Some(pause) = state.pause.as_ref().filter(|pause| now < pause.due()) {
             return Err(Wait {
                 until: Some(pause.due()),
-                reason: Some(WaitReason::Paused(pause.why.clone())),
+                reason: pause.why.clone().map(WaitReason::Paused),
             });
         }
         match probe.filter(|probe| now < *probe) {
@@ -142,10 +145,11 @@ impl Route {
     /// Notes that a request goes out.
     pub fn send(self: &Arc<Self>) -> Option<Probe> {
         let mut state = self.lock();
-        if state.breaker.send() {
+        if let Some(number) = state.breaker.send() {
             self.show_outage(&state);
             return Some(Probe {
                 route: self.clone(),
+                number,
                 reported: false,
             });
         }
@@ -160,12 +164,14 @@ impl Route {
     pub fn alive(&self, mut probe: Option<Probe>) -> Option<Recovery> {
         let mut state = self.lock();
         state.heard = true;
-        let recovery = state.breaker.alive(probe.is_some());
+        let recovery = state
+            .breaker
+            .alive(probe.as_ref().map(|probe| probe.number));
         if let Some(probe) = &mut probe {
             probe.reported = true;
         }
         if recovery.is_some() {
-            let ramp = Pause::new(Instant::now(), String::new());
+            let ramp = Pause::new(Instant::now(), None);
             if state
                 .pause
                 .as_ref()
@@ -182,20 +188,41 @@ impl Route {
     /// Notes a response that shows the endpoint at work.
     pub fn answered(&self) {
         let mut state = self.lock();
-        state.answers += 1;
+        state.tally.answers += 1;
         state.last_answer = Some(Instant::now());
         state.streak = 0;
-        state.unanswered_since = None;
+        state.refusing = None;
     }
 
-    /// Returns how many requests were answered so far.
-    pub fn answers(&self) -> u64 {
-        self.lock().answers
+    /// Returns what all items have got so far.
+    pub fn tally(&self) -> Tally {
+        self.lock().tally
+    }
+
+    /// Counts a push-back, and returns the tally with it.
+    pub fn count_push_back(&self) -> Tally {
+        let mut state = self.lock();
+        state.tally.push_backs += 1;
+        state.tally
     }
 
     /// Tells whether anybody was answered after that moment.
     pub fn answered_since(&self, moment: Instant) -> bool {
-        self.lock().last_answer.is_some_and(|last| last > moment)
+        self.lock().answered_since(moment)
+    }
+
+    /// Notes when a timer rang. Where that is long after it was due, the whole process stood still,
+    /// and that is nobody's outage.
+    pub fn rang(&self, due: Instant) {
+        let Some(late) = overslept(due) else {
+            return;
+        };
+        let mut state = self.lock();
+        state.breaker.stood_still(late);
+        if let Some(refusing) = &mut state.refusing {
+            refusing.stood_still(late);
+        }
+        self.show_outage(&state);
     }
 
     /// Notes a usable answer: the address is right.
@@ -219,7 +246,6 @@ impl Route {
         failure: &Failure,
         random: f64,
     ) -> Blame {
-        let now = Instant::now();
         let mut state = self.lock();
         state.heard |= failure.http_status.is_some();
         if failure.kind == FailureKind::Unreachable && !state.heard {
@@ -228,19 +254,14 @@ impl Route {
                 return Blame::TooLong(failure.clone());
             }
         }
-        let since = *state.unanswered_since.get_or_insert(now);
-        let blame = state.breaker.failed(asked, failure, since, random);
+        let number = probe.as_ref().map(|probe| probe.number);
+        let blame = state.breaker.failed(asked, number, failure, random);
         if let Some(mut probe) = probe {
             probe.reported = true;
             self.changed.notify_one();
         }
         self.show_outage(&state);
-        match blame {
-            Blame::Item if now - since > self.max_outage => {
-                Blame::TooLong(after(failure, now - since))
-            }
-            blame => blame,
-        }
+        blame
     }
 
     /// Judges a push-back. `wait` is what the server asked for.
@@ -251,30 +272,36 @@ impl Route {
         wait: Option<Duration>,
         random: f64,
     ) -> PushBack {
-        let now = Instant::now();
         let mut state = self.lock();
         if let Some(wait) = wait.filter(|wait| *wait > self.max_outage) {
-            return PushBack::GiveUp(absurd(failure, wait, self.max_outage));
+            let failure = absurd(failure, wait, self.max_outage);
+            return match state.answered_since(asked.sent) {
+                false => PushBack::GiveUp(failure),
+                true if asked.is_own => PushBack::ItemEnds(failure),
+                // Whether others are told the same shows soon.
+                true => PushBack::ItemOnly(Duration::ZERO),
+            };
         }
-        let since = *state.unanswered_since.get_or_insert(now);
-        if now - since > self.max_outage {
-            return PushBack::GiveUp(after(failure, now - since));
+        let refusing = state.refusing.get_or_insert_with(Refusing::begin);
+        if let Some(time) = refusing.beyond(self.max_outage) {
+            return PushBack::GiveUp(unanswered(failure, time));
         }
         // A wait of nothing is none: it must not keep the pauses from growing.
         if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
             // One that only this item is told is nobody else's.
-            if asked.is_suspect {
-                return PushBack::ItemOnly;
+            if asked.is_own {
+                return PushBack::ItemOnly(wait);
             }
+            refusing.asked_for(wait);
             let wait = wait + backoff::stagger(wait, random);
             return self.pause(&mut state, wait, failure);
         }
         if state.judged.is_some_and(|judged| asked.sent < judged) {
-            return PushBack::ItemOnly;
+            return PushBack::ItemOnly(Duration::ZERO);
         }
         state.streak += 1;
         if state.streak < STREAK {
-            return PushBack::ItemOnly;
+            return PushBack::ItemOnly(Duration::ZERO);
         }
         let wait = backoff::delay(state.streak - STREAK + 1, 0.5 + random / 2.0);
         self.pause(&mut state, wait, failure)
@@ -287,7 +314,7 @@ impl Route {
             Some(status) => format!("the server asked for it ({status})"),
             None => failure.kind.words().to_owned(),
         };
-        let pause = Pause::new(until, why);
+        let pause = Pause::new(until, Some(why));
         let longer = |current: &Pause| pause.outlasts(current);
         let is_news = state.pause.as_ref().is_none_or(longer);
         state.judged = state.judged.max(Some(until));
@@ -310,6 +337,12 @@ impl Route {
     }
 }
 
+impl State {
+    fn answered_since(&self, moment: Instant) -> bool {
+        self.last_answer.is_some_and(|last| last > moment)
+    }
+}
+
 /// A probe that is dropped on its way leaves room for the next.
 impl Drop for Probe {
     fn drop(&mut self) {
@@ -317,34 +350,9 @@ impl Drop for Probe {
             return;
         }
         let mut state = self.route.lock();
-        state.breaker.lose_probe();
+        state.breaker.lose_probe(self.number);
         self.route.show_outage(&state);
         self.route.changed.notify_one();
-    }
-}
-
-/// Says how long a failure has been all that came back.
-fn after(failure: &Failure, time: Duration) -> Failure {
-    Failure {
-        message: format!(
-            "nobody was answered for {}: {}",
-            duration(time),
-            failure.message
-        ),
-        ..failure.clone()
-    }
-}
-
-fn absurd(failure: &Failure, wait: Duration, most: Duration) -> Failure {
-    Failure {
-        kind: FailureKind::LongWait,
-        message: format!(
-            "it asks for {}, and {} is the most that this run waits: {}",
-            duration(wait),
-            duration(most),
-            failure.message
-        ),
-        ..failure.clone()
     }
 }
 
@@ -375,8 +383,7 @@ mod tests {
         Asked {
             item,
             sent: Instant::now(),
-            is_probe: false,
-            is_suspect: false,
+            is_own: false,
         }
     }
 
@@ -386,11 +393,7 @@ mod tests {
     }
 
     fn refuse(route: &Route, item: u64, probe: Option<Probe>) -> Blame {
-        let asked = Asked {
-            is_probe: probe.is_some(),
-            ..asked(item)
-        };
-        route.failed(asked, probe, &failure(FailureKind::Unreachable), 0.0)
+        route.failed(asked(item), probe, &failure(FailureKind::Unreachable), 0.0)
     }
 
     /// Returns a route with an outage.
@@ -471,13 +474,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wait_that_only_one_item_is_told_is_its_own() {
         let route = route();
-        let suspect = Asked {
-            is_suspect: true,
+        let alone = Asked {
+            is_own: true,
             ..asked(1)
         };
-        let wait = Some(Duration::from_secs(20));
-        let judged = route.pushed_back(suspect, &failure(FailureKind::RateLimit), wait, 0.5);
-        assert_eq!(judged, PushBack::ItemOnly);
+        let wait = Duration::from_secs(20);
+        let judged = route.pushed_back(alone, &failure(FailureKind::RateLimit), Some(wait), 0.5);
+        assert_eq!(judged, PushBack::ItemOnly(wait));
         assert!(route.look().is_ok());
     }
 

@@ -23,7 +23,7 @@ pub fn engine_settings(args: &RunArgs, usual_concurrency: usize) -> Result<engin
             .item_timeout
             .map(|time| seconds("--item-timeout", time))
             .transpose()?,
-        breaker: args.breaker,
+        breaker: NonZeroU32::new(args.breaker),
         max_outage: seconds("--max-outage", args.max_outage)?,
         max_error_rate: args.max_error_rate.as_deref().map(error_rate).transpose()?,
         seed: fastrand::u64(..),

@@ -1,5 +1,6 @@
 //! News about the route: pauses, storms, outages, and when to give up.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::super::window;
@@ -140,6 +141,100 @@ async fn lone_refusals_among_answers_slow_nobody_else() {
     assert_no_attempt_spent(&seen);
     assert!(pauses(&seen).is_empty(), "{:?}", pauses(&seen));
     assert!(seen.took < seconds(4), "{:?}", seen.took);
+}
+
+/// A server's limit: so many requests a second, saved up to so many; the rest is pushed back.
+struct TokenBucket {
+    per_second: f64,
+    most: f64,
+    left: Mutex<(f64, Duration)>,
+}
+
+impl TokenBucket {
+    fn new(per_second: f64, most: f64) -> Self {
+        let left = Mutex::new((most, Duration::ZERO));
+        TokenBucket {
+            per_second,
+            most,
+            left,
+        }
+    }
+
+    /// Takes a request in, or says after how many seconds there is room for it.
+    fn take(&self, at: Duration) -> Result<(), u64> {
+        let mut left = self.left.lock().unwrap();
+        let filled = left.0 + (at - left.1).as_secs_f64() * self.per_second;
+        *left = (filled.min(self.most), at);
+        if left.0 < 1.0 {
+            let wait = (1.0 - left.0) / self.per_second;
+            return Err(wait.ceil().max(1.0) as u64);
+        }
+        left.0 -= 1.0;
+        Ok(())
+    }
+}
+
+/// An ordinary limit is nobody's failure, however unlucky an item is.
+///
+/// Negative control: with `pushed_back` true wherever others were answered, items fail.
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_requests_loses_no_item() {
+    for (per_second, most, tells, items) in [
+        (1.0, 1.0, true, 600),
+        (0.5, 1.0, true, 600),
+        (0.05, 3.0, true, 300),
+        (1.0, 60.0, false, 1000),
+        (8.0, 60.0, false, 1000),
+    ] {
+        let bucket = TokenBucket::new(per_second, most);
+        let scene = Scene::new(items, ms(500), move |ask| match bucket.take(ask.at) {
+            Ok(()) => Say::Done,
+            Err(wait) => Say::Throttled(tells.then_some(wait)),
+        });
+        let seen = scene.concurrency(SLOTS).play().await;
+        println!(
+            "{per_second}/s: {} requests in {:?}",
+            seen.sent.len(),
+            seen.took
+        );
+        assert_no_attempt_spent(&seen);
+    }
+}
+
+/// Negative control: with every wait that is too long taken for the run's end, the run stops.
+#[tokio::test(start_paused = true)]
+async fn an_absurd_wait_of_one_item_is_its_own() {
+    let script = |ask: Ask| match ask.item {
+        700 => Say::Throttled(Some(3600)),
+        _ => Say::Done,
+    };
+    let seen = Scene::new(2000, LATENCY, script)
+        .concurrency(8)
+        .play()
+        .await;
+    assert!(seen.ending.complete);
+    assert_eq!(seen.failed(), 1);
+    assert_eq!(seen.status(700).unwrap().1, FailureKind::LongWait);
+    assert_eq!(seen.requests_of(700).len(), 2);
+    assert!(seen.took < seconds(15), "{:?}", seen.took);
+}
+
+/// A quota that ends while requests are in flight: some of them are answered after others were
+/// sent that are not.
+#[tokio::test(start_paused = true)]
+async fn an_absurd_wait_of_everybody_fails_no_item() {
+    let script = |ask: Ask| match ask.at < seconds(5) {
+        true => (ms(500 + ask.item % 7 * 100), Say::Done),
+        false => (LATENCY, Say::Throttled(Some(3600))),
+    };
+    let scene = Scene::new(2000, LATENCY, |_| Say::Done).timed(script);
+    let seen = scene.concurrency(SLOTS).play().await;
+    assert_eq!(
+        seen.ending.halted.as_ref().unwrap().kind,
+        FailureKind::LongWait
+    );
+    assert_eq!(seen.failed(), 0);
+    assert!(seen.took < seconds(10), "{:?}", seen.took);
 }
 
 #[tokio::test(start_paused = true)]

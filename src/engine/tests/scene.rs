@@ -133,7 +133,7 @@ impl Scene {
 
     /// Leaves every failure to its item.
     pub fn without_breaker(mut self) -> Self {
-        self.settings.breaker = u32::MAX;
+        self.settings.breaker = None;
         self
     }
 
