@@ -312,6 +312,7 @@ pub fn response(status: u16, headers: &[u8], body: &[u8]) {
             }
             Verdict::Retry(failure)
             | Verdict::Malformed(failure)
+            | Verdict::Foreign(failure)
             | Verdict::Fail(failure)
             | Verdict::Reject(failure)
             | Verdict::Filter(failure)

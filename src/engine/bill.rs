@@ -28,7 +28,11 @@ pub fn bill(provider: &dyn Provider, item: &Item, verdict: &Verdict, exchange: &
             usage: Some(usage),
             ..untold(item, reply)
         },
-        (None, Verdict::Done(_) | Verdict::Malformed(_) | Verdict::Filter(_), _)
+        (
+            None,
+            Verdict::Done(_) | Verdict::Malformed(_) | Verdict::Foreign(_) | Verdict::Filter(_),
+            _,
+        )
         | (None, Verdict::Retry(_), 200..300) => untold(item, reply),
         // The gateway lost patience, not necessarily the model behind it.
         (None, _, 408 | 504 | 520..=524) => uncertain(item),

@@ -222,7 +222,9 @@ impl<T> Case<'_, T> {
                 let delay = self.backoff(self.history.attempts);
                 self.retry(failure, delay)
             }
-            Verdict::Malformed(failure) => self.malformed(failure, exchange),
+            Verdict::Malformed(failure) | Verdict::Foreign(failure) => {
+                self.malformed(failure, exchange)
+            }
             Verdict::Retry(failure) => self.failed(failure),
             Verdict::Throttle { failure, wait } => self.pushed_back(failure, wait),
         }
@@ -353,6 +355,7 @@ impl<T> Case<'_, T> {
 /// Returns the failure of which the route should hear: one that may be its own.
 fn route_failure(verdict: &Verdict) -> Option<&Failure> {
     let (failure, wait) = match verdict {
+        Verdict::Foreign(failure) => return Some(failure),
         Verdict::Retry(failure) | Verdict::Fail(failure) => (failure, None),
         Verdict::Throttle { failure, wait } => (failure, *wait),
         _ => return None,

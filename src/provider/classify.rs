@@ -72,10 +72,22 @@ fn of_success(reply: &Reply) -> Verdict {
         Reading::Filtered(message) => {
             Verdict::Filter(our_words(reply, FailureKind::ContentFilter, message))
         }
+        Reading::Malformed(message) if is_foreign(&reply.body) => {
+            Verdict::Foreign(our_words(reply, FailureKind::Malformed, message))
+        }
         Reading::Malformed(message) => {
             Verdict::Malformed(our_words(reply, FailureKind::Malformed, message))
         }
     }
+}
+
+/// Tells whether a body is nothing that this API ever says. An event stream is what the request
+/// asked for, so it is the item's own.
+fn is_foreign(body: &[u8]) -> bool {
+    let start = body.trim_ascii_start();
+    !["{", "data:", "event:"]
+        .iter()
+        .any(|own| start.starts_with(own.as_bytes()))
 }
 
 fn of_inner_error(reply: &Reply, complaint: Complaint) -> Verdict {

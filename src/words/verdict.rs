@@ -17,6 +17,9 @@ pub enum Verdict {
     /// A complete answer that cannot be used; it was paid for. Worth one more attempt, then the
     /// item is `invalid` and the answer is kept.
     Malformed(Failure),
+    /// A success that is none of the API's: no JSON at all, such as a page of maintenance. As
+    /// before, and it may be the route's failure.
+    Foreign(Failure),
     /// The server failed, and says that asking again will not help now. A later run may.
     Fail(Failure),
     /// News about the route, not about the item: wait, and spend none of its attempts. `wait` is
@@ -118,8 +121,8 @@ impl Failure {
     /// Returns what happened in a few words, for a line that says what is going on.
     pub fn cause(&self) -> String {
         match self.http_status {
-            Some(status) => format!("server answers {status}"),
-            None => self.kind.words().to_owned(),
+            Some(status) if status >= 400 => format!("server answers {status}"),
+            _ => self.kind.words().to_owned(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::scene::{Scene, Seen, ms};
 use super::script::{Ask, Say};
 
 /// What the endpoint may say, ordinary answers first.
-const SAYS: [Say; 16] = [
+const SAYS: [Say; 17] = [
     Say::Done,
     Say::Done,
     Say::Done,
@@ -19,6 +19,7 @@ const SAYS: [Say; 16] = [
     Say::Overloaded,
     Say::Broke,
     Say::Malformed,
+    Say::Page,
     Say::Throttled(None),
     Say::Throttled(Some(2)),
     Say::Rejected,

@@ -90,6 +90,13 @@ async fn ten_minutes_of_slow_500_cost_tens_of_requests_and_no_item() {
     survives(away(seconds(5), |_| Say::Failed), BOUND).await;
 }
 
+/// Negative control: without `Verdict::Foreign` in `route_failure`, all items are invalid in five
+/// seconds.
+#[tokio::test(start_paused = true)]
+async fn ten_minutes_of_a_page_that_is_called_a_success_cost_tens_of_requests_and_no_item() {
+    survives(away(ms(1), |_| Say::Page), BOUND).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn ten_minutes_of_refused_connections_cost_tens_of_requests_and_no_item() {
     survives(away(ms(1), |_| Say::Unreachable), BOUND).await;

@@ -95,6 +95,13 @@ async fn an_unusable_answer_gets_one_more_try_then_is_invalid_and_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_gets_one_more_try_then_is_invalid_and_kept() {
+    let seen = one(5, &[Say::Page]).await;
+    assert_ended(&seen, 2, ErrorStatus::Invalid, FailureKind::Malformed);
+    assert_eq!(seen.kept(0).unwrap(), "page");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unusable_answer_after_the_last_retry_is_not_asked_again() {
     let seen = one(1, &[Say::Failed, Say::Malformed]).await;
     assert_ended(&seen, 2, ErrorStatus::Invalid, FailureKind::Malformed);

@@ -18,6 +18,8 @@ pub enum Say {
     Used(u64),
     Content(&'static str),
     Malformed,
+    /// A page of maintenance, called a success.
+    Page,
     Broke,
     /// A server error: the item's own trouble.
     Failed,
@@ -63,6 +65,7 @@ pub fn spoken(say: Say) -> Exchange {
         Say::Used(tokens) => (200, format!("used {tokens}")),
         Say::Content(content) => (200, format!("content {content}")),
         Say::Malformed => (200, "malformed".to_owned()),
+        Say::Page => (200, "page".to_owned()),
         Say::Failed => (500, "failed".to_owned()),
         Say::Hopeless => (500, "hopeless".to_owned()),
         Say::Overloaded => (503, "overloaded".to_owned()),
@@ -134,6 +137,7 @@ fn of_words(reply: &Reply) -> Verdict {
             ..Answer::default()
         })),
         "malformed" => Verdict::Malformed(failure(FailureKind::Malformed)),
+        "page" => Verdict::Foreign(failure(FailureKind::Malformed)),
         "failed" => Verdict::Retry(failure(FailureKind::ServerError)),
         "hopeless" => Verdict::Fail(failure(FailureKind::ServerError)),
         "overloaded" => Verdict::Throttle {

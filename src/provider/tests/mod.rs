@@ -73,6 +73,7 @@ fn word(verdict: &Verdict) -> String {
         Verdict::Done(_) => return "done".to_owned(),
         Verdict::Retry(failure) => ("retry", failure),
         Verdict::Malformed(failure) => ("malformed", failure),
+        Verdict::Foreign(failure) => ("foreign", failure),
         Verdict::Throttle { failure, wait } => match wait {
             Some(wait) => return format!("throttle {} {}ms", kind(failure), wait.as_millis()),
             None => ("throttle", failure),
@@ -100,6 +101,7 @@ fn failure(verdict: Verdict) -> Failure {
         Verdict::Throttle { failure, .. }
         | Verdict::Retry(failure)
         | Verdict::Malformed(failure)
+        | Verdict::Foreign(failure)
         | Verdict::Fail(failure)
         | Verdict::Reject(failure)
         | Verdict::Filter(failure)
