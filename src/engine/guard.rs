@@ -125,7 +125,7 @@ impl Guard {
         self.window.push_back(ended);
         let errors = self.window.iter().flatten().count();
         let items = self.window.len();
-        if items < ENOUGH || errors as f64 <= most * items as f64 {
+        if items < ENOUGH || errors as f64 / items as f64 <= most {
             return None;
         }
         Some(Failure {
@@ -257,6 +257,23 @@ mod tests {
         assert_eq!(stopped(&mut guard, (1..10_000).map(of_twenty)), None);
         // The first of these takes the place of one of the last hundred's five.
         assert_eq!(stopped(&mut guard, (0..2).map(failed)), Some(2));
+    }
+
+    /// Negative control: with `errors <= most * items`, 29 of 100 are more than 29 %.
+    #[test]
+    fn exactly_the_rate_is_allowed_at_every_whole_percent() {
+        for percent in 1..100 {
+            let mut guard = Guard::new(Some(f64::from(percent) / 100.0));
+            let oks = (percent..100).map(|_| ok());
+            let failures = (0..percent).map(|id| failed(id as usize));
+            assert_eq!(
+                stopped(&mut guard, oks.chain(failures)),
+                None,
+                "{percent} %"
+            );
+            let mut next = (0..2).map(failed);
+            assert_eq!(stopped(&mut guard, &mut next), Some(1), "{percent} %");
+        }
     }
 
     #[test]
