@@ -20,6 +20,9 @@ use crate::words::tariff::Bill;
 use crate::words::verdict::{Failure, FailureKind, Verdict};
 use crate::words::wire::{Exchange, TransportError};
 
+/// Less time than this is no attempt, nor is less than a twentieth of the item's whole time: it may
+/// be paid for and ends without an answer.
+const LEAST_TIME: Duration = Duration::from_secs(1);
 /// Answers that cannot be used, and timeouts, may both have been paid for: one more try each.
 const TRIES_AT_A_PRICE: u32 = 2;
 
@@ -253,7 +256,7 @@ impl<T> Case<'_, T> {
         self.history.time += self.latency;
         let tries = if timed_out { self.history.timeouts } else { 0 };
         let delay = self.backoff(self.history.attempts);
-        let is_over = self.is_late(Duration::ZERO);
+        let is_over = self.is_over();
         match self.is_spent(tries) {
             true if !is_over => error_outcome(ErrorStatus::Failed, failure, None),
             false if !self.is_late(delay) => self.retry(failure, delay),
@@ -267,10 +270,16 @@ impl<T> Case<'_, T> {
             || tries_at_a_price >= TRIES_AT_A_PRICE
     }
 
-    /// Tells whether the item's own time is over after another wait.
+    /// Tells whether the item's own time is over.
+    fn is_over(&self) -> bool {
+        let limit = self.shared.settings.item_timeout;
+        limit.is_some_and(|limit| self.history.time >= limit)
+    }
+
+    /// Tells whether too little of the item's own time is left after another wait.
     fn is_late(&self, delay: Duration) -> bool {
         let limit = self.shared.settings.item_timeout;
-        limit.is_some_and(|limit| self.history.time + delay >= limit)
+        limit.is_some_and(|limit| self.history.time + delay + LEAST_TIME.min(limit / 20) > limit)
     }
 
     fn late(&self, last: &Failure) -> Failure {

@@ -85,6 +85,20 @@ async fn an_items_time_bounds_its_retries() {
     assert!(seen.sent.len() > 3, "{}", seen.sent.len());
 }
 
+/// Negative control: without `LEAST_TIME`, some of these have a request in the last second.
+#[tokio::test(start_paused = true)]
+async fn no_request_goes_out_with_hardly_any_time_left() {
+    for seed in 0..100 {
+        let mut scene = Scene::new(1, LATENCY, |_| Say::Failed).max_retries(1000);
+        scene.settings.item_timeout = Some(seconds(30));
+        scene.settings.seed = seed;
+        let seen = scene.play().await;
+        assert_eq!(seen.status(0).unwrap().1, FailureKind::Timeout);
+        let last = seen.sent.last().unwrap().start;
+        assert!(last <= seconds(29) + ms(20), "seed {seed}: {last:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_attempt_takes_no_longer_than_what_is_left_of_the_items_time() {
     let seen = within(30, |_| Say::Silence).await;
