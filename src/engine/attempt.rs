@@ -24,6 +24,21 @@ use crate::words::wire::{Exchange, Request, TransportError, TransportErrorKind};
 /// What an answer that came meanwhile has to be read in.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// A life that is over.
+pub struct Life {
+    /// What the listeners should hear before its end. The dispatcher tells them, since a life that
+    /// waits for a slow listener may be dropped, and with it an answer.
+    pub events: Vec<Event>,
+    pub end: End,
+}
+
+impl Life {
+    fn of(end: End) -> Self {
+        let events = Vec::new();
+        Life { events, end }
+    }
+}
+
 /// How a life ended.
 pub enum End {
     /// The slot is free when the record is written.
@@ -46,72 +61,86 @@ struct Admitted<'i> {
 
 /// Lives an item's life: asks, judges, waits, asks again, until there is an outcome or the run
 /// stops.
-pub async fn live<T: Transport>(shared: &Shared<T>, mut item: Item) -> End {
+pub async fn live<T: Transport>(shared: &Shared<T>, mut item: Item) -> Life {
     let mut history = History::default();
     loop {
-        let mut admitted = match admit(shared, &mut item, &history).await {
+        let admitted = match admit(shared, &mut item, &history).await {
             Ok(admitted) => admitted,
             Err(End::Unaffordable(failure)) => {
-                let outcome = Outcome::Error {
-                    status: ErrorStatus::Failed,
-                    failure,
-                    kept: None,
-                };
-                let bill = Bill::default();
-                let record = record(item, history.attempts(), Duration::ZERO, bill, outcome);
-                return End::Unasked(Box::new(record));
+                return Life::of(End::Unasked(unaffordable(item, &history, failure)));
             }
-            Err(end) => return stopped(shared, end),
+            Err(end) => return Life::of(stopped(shared, end)),
         };
-        let (sent, before) = (Instant::now(), shared.route().tally());
-        let time = history.time_for_attempt(&shared.settings);
-        let request = shared.provider.request(&admitted.funded.asked);
-        let exchange = send(shared, request, time).await;
-        let latency = sent.elapsed();
-        let verdict = shared.provider.verdict(&exchange);
-        let bill = bill(
-            &*shared.provider,
-            &admitted.funded.asked,
-            &verdict,
-            &exchange,
-        );
-        let verdict = demand_whole(&admitted, verdict);
-        let verdict = demand_json(shared, &admitted.funded.asked, verdict, &exchange);
-        let probe = admitted.permit.take_probe();
-        let slot = settle(shared, admitted, &verdict, &exchange, &bill);
-        let attempt = Attempt {
-            sent,
-            before,
-            latency,
-            exchange,
-            bill,
-            probe,
-        };
+        let (attempt, verdict, slot) = ask(shared, admitted, &history).await;
+        let (latency, bill) = (attempt.latency, attempt.bill);
         // Acts before it tells: a slow listener must not let others through in the meantime.
-        let Judged { next, events } = judge(shared, &item, &mut history, attempt, verdict);
-        for event in events {
-            shared.emit(event).await;
-        }
-        match next {
+        let Judged { next, mut events } = judge(shared, &item, &mut history, attempt, verdict);
+        let end = match next {
             Next::End(outcome) => {
                 let record = record(item, history.attempts(), latency, bill, outcome);
-                return End::Settled(Box::new(record), slot);
+                End::Settled(Box::new(record), slot)
             }
             Next::Halt(failure) => {
-                let end = stopped(shared, End::Halted(failure));
                 if bill.charge != Charge::Nothing {
-                    shared.emit(Event::Unanswered(bill)).await;
+                    events.push(Event::Unanswered(bill));
                 }
-                return end;
+                stopped(shared, End::Halted(failure))
             }
             Next::Again(delay) => {
+                shared.emit_all(events).await;
                 drop(slot);
                 if !sleep(shared, delay).await {
-                    return End::Pending;
+                    return Life::of(End::Pending);
                 }
+                continue;
             }
-        }
+        };
+        return Life { events, end };
     }
+}
+
+/// Sends a request and takes in what comes back.
+async fn ask<T: Transport>(
+    shared: &Shared<T>,
+    mut admitted: Admitted<'_>,
+    history: &History,
+) -> (Attempt, Verdict, Slot) {
+    let asked = &*admitted.funded.asked;
+    let (sent, before) = (Instant::now(), shared.route().tally());
+    let time = history.time_for_attempt(&shared.settings);
+    let exchange = send(shared, shared.provider.request(asked), time).await;
+    let latency = sent.elapsed();
+    let verdict = shared.provider.verdict(&exchange);
+    let bill = bill(&*shared.provider, asked, &verdict, &exchange);
+    let verdict = demand_whole(&admitted, verdict);
+    let verdict = demand_json(shared, asked, verdict, &exchange);
+    let probe = admitted.permit.take_probe();
+    let slot = settle(shared, admitted, &verdict, &exchange, &bill);
+    let attempt = Attempt {
+        sent,
+        before,
+        latency,
+        exchange,
+        bill,
+        probe,
+    };
+    (attempt, verdict, slot)
+}
+
+fn unaffordable(item: Item, history: &History, failure: Failure) -> Box<Record> {
+    let outcome = Outcome::Error {
+        status: ErrorStatus::Failed,
+        failure,
+        kept: None,
+    };
+    let bill = Bill::default();
+    Box::new(record(
+        item,
+        history.attempts(),
+        Duration::ZERO,
+        bill,
+        outcome,
+    ))
 }
 
 /// Ends a life without an outcome. A halt takes effect at once: the dispatcher may be waiting for

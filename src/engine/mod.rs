@@ -22,14 +22,14 @@ mod stop;
 mod trouble;
 
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use admission::Admission;
-use attempt::End;
+use attempt::{End, Life};
 use budget::Budget;
 use guard::Guard;
 use outputs::Outputs;
@@ -114,16 +114,35 @@ struct Shared<T> {
     gauges: Arc<Gauges>,
     stop: Stop,
     events: mpsc::Sender<Event>,
+    /// Events of lives that were dropped while they waited for the listeners.
+    untold: Mutex<Vec<Event>>,
     random: Mutex<fastrand::Rng>,
 }
 
 impl<T> Shared<T> {
     /// Tells the listeners. Their queue is bounded: a slow disk slows the run down.
     async fn emit(&self, event: Event) {
-        if self.events.send(event).await.is_err() {
-            // Nobody records any more: nothing that is still asked would be kept.
-            self.stop.advance(Phase::Aborting);
+        self.emit_all(vec![event]).await;
+    }
+
+    async fn emit_all(&self, events: Vec<Event>) {
+        let mut untold = Untold {
+            events: events.into_iter(),
+            all: &self.untold,
+        };
+        while untold.events.len() > 0 {
+            let Ok(place) = self.events.reserve().await else {
+                // Nobody records any more: nothing that is still asked would be kept.
+                return self.stop.advance(Phase::Aborting);
+            };
+            if let Some(event) = untold.events.next() {
+                place.send(event);
+            }
         }
+    }
+
+    fn take_untold(&self) -> Vec<Event> {
+        std::mem::take(&mut *locked(&self.untold))
     }
 
     fn route(&self) -> &Arc<Route> {
@@ -131,11 +150,29 @@ impl<T> Shared<T> {
     }
 
     fn random(&self) -> f64 {
-        self.random
-            .lock()
-            .expect("no code panics while it holds this lock")
-            .f64()
+        locked(&self.random).f64()
     }
+}
+
+/// Events on their way to the listeners. Where their life is dropped meanwhile, they are kept:
+/// they may hold a bill.
+struct Untold<'a> {
+    events: std::vec::IntoIter<Event>,
+    all: &'a Mutex<Vec<Event>>,
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        if self.events.len() > 0 {
+            locked(self.all).extend(&mut self.events);
+        }
+    }
+}
+
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared
+        .lock()
+        .expect("no code panics while it holds this lock")
 }
 
 /// The engine, ready to run once.
@@ -168,6 +205,7 @@ impl<T: Transport> Engine<T> {
                 gauges,
                 stop,
                 events,
+                untold: Mutex::default(),
                 random,
             }),
         }
@@ -213,6 +251,7 @@ impl<T: Transport> Engine<T> {
         let dropped = shared.gauges.in_flight.value();
         // Ends them here: nothing may run, or hold the listener's queue open, after this.
         lives.shutdown().await;
+        shared.emit_all(shared.take_untold()).await;
         if dropped > 0 {
             shared.emit(Event::Dropped(dropped)).await;
         }
@@ -220,7 +259,7 @@ impl<T: Transport> Engine<T> {
         ending
     }
 
-    async fn begin(&self, entry: Entry, lives: &mut JoinSet<End>) {
+    async fn begin(&self, entry: Entry, lives: &mut JoinSet<Life>) {
         match entry {
             Entry::Item(item) => {
                 let shared = self.shared.clone();
@@ -240,10 +279,22 @@ impl<T: Transport> Engine<T> {
         }
     }
 
-    async fn take_end(&self, end: Result<End, JoinError>, guard: &mut Guard, ending: &mut Ending) {
+    async fn take_end(
+        &self,
+        life: Result<Life, JoinError>,
+        guard: &mut Guard,
+        ending: &mut Ending,
+    ) {
+        let Life { events, end } = match life {
+            Ok(life) => life,
+            Err(error) => return self.give_up(error, ending).await,
+        };
+        self.shared.emit_all(events).await;
         match end {
-            Ok(End::Settled(record, slot)) => {
-                let objection = guard.settled(&record);
+            End::Settled(record, slot) => {
+                // What ends after the run was stopped says nothing new.
+                let running = self.shared.stop.phase() == Phase::Running;
+                let objection = running.then(|| guard.settled(&record)).flatten();
                 if objection.is_some() {
                     // Now, since the listener may be slow.
                     self.shared.stop.advance(Phase::Draining);
@@ -255,16 +306,15 @@ impl<T: Transport> Engine<T> {
                     self.halt(failure, ending).await;
                 }
             }
-            Ok(End::Unasked(record)) => {
+            End::Unasked(record) => {
                 let settled = Event::Settled(record, Hold::default());
                 self.shared.emit(settled).await;
             }
-            Ok(End::Pending | End::Unaffordable(_)) => ending.left_pending = true,
-            Ok(End::Halted(failure)) => {
+            End::Pending | End::Unaffordable(_) => ending.left_pending = true,
+            End::Halted(failure) => {
                 ending.left_pending = true;
                 self.halt(failure, ending).await;
             }
-            Err(error) => self.give_up(error, ending).await,
         }
     }
 

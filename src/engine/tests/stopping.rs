@@ -1,10 +1,12 @@
 //! Ends before the end: halts, mismatches, and the switch.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::super::Phase;
 use super::scene::{Scene, Seen, bad_line, ms, seconds};
 use super::script::{Ask, Say};
+use crate::words::event::Event;
 use crate::words::record::ErrorStatus;
 use crate::words::verdict::FailureKind;
 
@@ -158,6 +160,33 @@ async fn aborting_keeps_the_answers_that_have_arrived() {
     let seen = scene.play().await;
     let arrived = seen.sent.iter().filter(|sent| sent.end < Some(seconds(1)));
     assert_eq!(seen.records().len(), arrived.count());
+}
+
+/// Lives that wait for a slow listener are dropped, and what they have to tell is not.
+///
+/// Negative control: without `Untold::drop`, requests are missing.
+#[tokio::test(start_paused = true)]
+async fn aborting_keeps_the_fate_of_every_request() {
+    for says in [Say::Failed, Say::Broke, Say::Throttled(None), Say::Done] {
+        let mut scene = Scene::new(500, ms(100), move |ask| match ask.request {
+            1 => says,
+            _ => Say::Done,
+        })
+        .concurrency(32)
+        .stop_at(ms(550), Phase::Draining)
+        .stop_at(seconds(2), Phase::Aborting);
+        scene.settings.breaker = NonZeroU32::new(4);
+        (scene.event_queue, scene.listening) = (1, ms(100));
+        let seen = scene.play().await;
+        let told = |(_, event): &&(Duration, Event)| {
+            matches!(
+                event,
+                Event::Settled(..) | Event::Retried { .. } | Event::Throttled { .. }
+            )
+        };
+        let told = seen.events.iter().filter(told).count() as u64;
+        assert_eq!(told + seen.dropped(), seen.sent.len() as u64, "{says:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
