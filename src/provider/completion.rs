@@ -389,7 +389,7 @@ fn part<'a>(
 fn amount(count: Option<Count>) -> Option<Tokens> {
     match count? {
         // A figure beyond any context is a mistake; believed, it would stop a run for years.
-        Count::Amount(amount) => Some(Tokens(amount.min(MOST_TOKENS))),
+        Count::Amount(amount) => (amount <= MOST_TOKENS).then_some(Tokens(amount)),
         Count::Negative => None,
     }
 }

@@ -35,6 +35,14 @@ fn usage_may_be_missing_or_null() {
 }
 
 #[test]
+fn a_figure_beyond_any_model_is_none() {
+    for absurd in ["1000000001", "1e15", "1e999", "18446744073709551616"] {
+        let absurd = format!(r#"{{"prompt_tokens":{absurd},"completion_tokens":{absurd}}}"#);
+        assert_eq!(usage(&absurd), None);
+    }
+}
+
+#[test]
 fn usage_with_missing_parts_is_filled() {
     assert_eq!(usage(r#"{"prompt_tokens":5}"#), row(5, 0, 5));
     assert_eq!(
