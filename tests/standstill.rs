@@ -77,5 +77,7 @@ fn a_run_that_stands_still_loses_no_answer() {
         since.elapsed() > 2 * TIMEOUT
     });
     running.signal("CONT");
-    assert_complete(&running.finish(), &server);
+    let done = running.finish();
+    assert_complete(&done, &server);
+    assert_eq!(done.json()["possibly_charged"], 0);
 }
