@@ -24,6 +24,8 @@ pub struct Tally {
     pub kinds: BTreeMap<FailureKind, u64>,
     pub retries: u64,
     pub push_backs: u64,
+    /// Attempts that failed in an outage.
+    pub spared: u64,
     /// Requests that may have been charged although no usable answer came of them.
     pub uncertain: u64,
     /// Requests that were dropped while their answer was on its way.
@@ -50,6 +52,10 @@ impl Tally {
             }
             Event::Throttled { bill, .. } => {
                 self.push_backs += 1;
+                self.lose(bill);
+            }
+            Event::Spared { bill, .. } => {
+                self.spared += 1;
                 self.lose(bill);
             }
             Event::Unanswered(bill) => self.lose(bill),
@@ -297,13 +303,17 @@ impl Summary<'_> {
     }
 
     fn speed_line(&self) -> String {
-        format!(
+        let mut line = format!(
             "  speed    {:.1} items/s   requests {}   retries {}   push-backs {}",
             self.rate(),
             thousands(self.requests),
             thousands(self.tally.retries),
             thousands(self.tally.push_backs),
-        )
+        );
+        if self.tally.spared > 0 {
+            line.push_str(&format!("   in outages {}", thousands(self.tally.spared)));
+        }
+        line
     }
 
     fn remarks(&self) -> Vec<String> {
@@ -374,6 +384,7 @@ impl Summary<'_> {
             "requests": self.requests,
             "retries": tally.retries,
             "push_backs": tally.push_backs,
+            "failed_in_outages": tally.spared,
             "possibly_charged": self.possibly_charged(),
             "cut_by_length": tally.cut_by_length,
             "tokens": {

@@ -194,7 +194,11 @@ impl<T> Case<'_, T> {
     /// The route's failure: the item keeps its attempts and waits behind all others.
     fn keep(&mut self, failure: Failure) -> Next {
         self.history.attempts -= 1;
-        self.tell_push_back(failure);
+        self.events.push(Event::Spared {
+            id: self.item.id.clone(),
+            failure,
+            bill: self.bill,
+        });
         Next::Again(Duration::ZERO)
     }
 
@@ -338,7 +342,11 @@ impl<T> Case<'_, T> {
         if self.history.trouble.is_given_up() {
             return error_outcome(ErrorStatus::Failed, failure, None);
         }
-        self.tell_push_back(failure.clone());
+        self.events.push(Event::Throttled {
+            id: self.item.id.clone(),
+            failure: failure.clone(),
+            bill: self.bill,
+        });
         if let Some(wait) = pause {
             self.events.push(Event::Paused { wait, failure });
         }
@@ -350,14 +358,6 @@ impl<T> Case<'_, T> {
         self.shared
             .route()
             .pushed_back(self.asked(is_alone), failure, wait, random)
-    }
-
-    fn tell_push_back(&mut self, failure: Failure) {
-        self.events.push(Event::Throttled {
-            id: self.item.id.clone(),
-            failure,
-            bill: self.bill,
-        });
     }
 }
 

@@ -33,6 +33,13 @@ pub enum Event {
         /// What the attempt used and cost all the same.
         bill: Bill,
     },
+    /// An attempt failed in an outage; the item keeps its attempts.
+    Spared {
+        id: ItemId,
+        failure: Failure,
+        /// What the attempt used and cost all the same.
+        bill: Bill,
+    },
     /// An attempt came to nothing, and its item stays pending; it cost something all the same.
     Unanswered(Bill),
     /// All requests wait.

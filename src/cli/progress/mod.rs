@@ -192,6 +192,11 @@ impl Progress {
                     failure.message
                 ));
             }
+            Event::Spared { id, failure, .. } => self.note(&format!(
+                "{id}: {} in an outage, which costs it no attempt: {}",
+                failure.kind.words(),
+                failure.message
+            )),
             Event::Paused { wait, failure } => {
                 self.note(&format!(
                     "all requests pause for {} ({})",

@@ -98,6 +98,7 @@ impl Hub {
             Event::Settled(record, _) => self.recorder.take(record),
             Event::Retried { bill, .. }
             | Event::Throttled { bill, .. }
+            | Event::Spared { bill, .. }
             | Event::Unanswered(bill) => self.recorder.take_bill(bill),
             // A budget has them on its books already.
             Event::Dropped(requests) if self.budget.is_none() => {

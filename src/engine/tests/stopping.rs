@@ -181,7 +181,10 @@ async fn aborting_keeps_the_fate_of_every_request() {
         let told = |(_, event): &&(Duration, Event)| {
             matches!(
                 event,
-                Event::Settled(..) | Event::Retried { .. } | Event::Throttled { .. }
+                Event::Settled(..)
+                    | Event::Retried { .. }
+                    | Event::Throttled { .. }
+                    | Event::Spared { .. }
             )
         };
         let told = seen.events.iter().filter(told).count() as u64;
