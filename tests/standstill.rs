@@ -65,7 +65,8 @@ fn a_server_that_stands_still_costs_no_item() {
     assert_complete(&running.finish(), &server);
 }
 
-// As before: on waking, deadlines that passed meanwhile count, also where the answer is waiting.
+// On waking, deadlines have passed while their answers wait in the sockets.
+// Turned red by: `OVERSLEPT` of a second.
 #[test]
 fn a_run_that_stands_still_loses_no_answer() {
     let server = Server::start("latency=15ms");

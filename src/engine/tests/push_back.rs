@@ -179,21 +179,25 @@ impl TokenBucket {
 /// Negative control: with `pushed_back` true wherever others were answered, items fail.
 #[tokio::test(start_paused = true)]
 async fn a_limit_of_requests_loses_no_item() {
-    for (per_second, most, tells, items) in [
-        (1.0, 1.0, true, 600),
-        (0.5, 1.0, true, 600),
-        (0.05, 3.0, true, 300),
-        (1.0, 60.0, false, 1000),
-        (8.0, 60.0, false, 1000),
+    for (slots, per_second, most, tells, items) in [
+        (SLOTS, 1.0, 1.0, true, 600),
+        (SLOTS, 0.5, 1.0, true, 600),
+        (SLOTS, 0.05, 3.0, true, 300),
+        (SLOTS, 1.0, 60.0, false, 1000),
+        (SLOTS, 8.0, 60.0, false, 1000),
+        (2, 1.0, 1.0, true, 600),
+        (2, 1.0, 1.0, false, 600),
+        (4, 0.5, 5.0, false, 600),
+        (8, 1.0, 60.0, false, 1000),
     ] {
         let bucket = TokenBucket::new(per_second, most);
         let scene = Scene::new(items, ms(500), move |ask| match bucket.take(ask.at) {
             Ok(()) => Say::Done,
             Err(wait) => Say::Throttled(tells.then_some(wait)),
         });
-        let seen = scene.concurrency(SLOTS).play().await;
+        let seen = scene.concurrency(slots).play().await;
         println!(
-            "{per_second}/s: {} requests in {:?}",
+            "{slots} slots, {per_second}/s: {} requests in {:?}",
             seen.sent.len(),
             seen.took
         );
