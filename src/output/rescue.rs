@@ -343,6 +343,21 @@ mod tests {
     }
 
     #[test]
+    fn a_link_among_temporary_files_is_not_taken_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::beside(&folder.path().join("out.jsonl"));
+        let elsewhere = paths.rescue_elsewhere(1);
+        let others = folder.path().join("others");
+        std::fs::write(&others, row("a", "1")).unwrap();
+        std::os::unix::fs::symlink(&others, &elsewhere).unwrap();
+        assert!(files(&paths).is_empty());
+        std::fs::remove_file(&elsewhere).unwrap();
+        std::fs::write(&elsewhere, row("a", "1")).unwrap();
+        assert_eq!(files(&paths), std::slice::from_ref(&elsewhere));
+        std::fs::remove_file(&elsewhere).unwrap();
+    }
+
+    #[test]
     fn a_rescue_file_has_a_name_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::beside(&folder.path().join("out.jsonl"));
