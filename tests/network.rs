@@ -40,13 +40,26 @@ fn an_authority_of_the_users_own_is_trusted() {
     assert_eq!(ids(&done.results()), item_ids(3));
 }
 
-// Negative control: `BadCertificate` becoming a throttle in `classify`.
+// Negative control: `BadCertificate` becoming a throttle in `classify`; `reason` answering with the
+// library's own words.
 #[test]
 fn a_bad_certificate_ends_the_run_at_once_and_names_the_way_out() {
     for (flaw, trusted, reason) in [
         (Flaw::None, false, "nobody known has signed it"),
-        (Flaw::Expired, true, "expired"),
-        (Flaw::WrongHost, true, "not valid for name"),
+        (
+            Flaw::Expired,
+            true,
+            "it expired on 2020-01-01, and the clock here says 20",
+        ),
+        (
+            Flaw::WrongHost,
+            true,
+            "it is for elsewhere.example and 10.0.0.1, not for localhost",
+        ),
+        (Flaw::Nameless, true, "it names no server (subjectAltName)"),
+        (Flaw::OtherKey, true, "with a key of another"),
+        (Flaw::Authority, false, "basicConstraints=critical,CA:FALSE"),
+        (Flaw::Authority, true, "basicConstraints=critical,CA:FALSE"),
     ] {
         let server = Tls::serve(flaw, answer("fine"));
         let folder = Folder::new();
@@ -69,7 +82,32 @@ fn a_bad_certificate_ends_the_run_at_once_and_names_the_way_out() {
             .run();
         assert!(run.stderr.contains(reason), "{flaw:?}: {}", run.stderr);
         assert!(run.stderr.contains("--ca-file FILE"), "{}", run.stderr);
+        let library_words = ["invalid peer", "DnsName", "Other", "EndEntity", "Bad"];
+        let said = library_words
+            .iter()
+            .find(|word| run.stderr.contains(**word));
+        assert_eq!(said, None, "{flaw:?}: {}", run.stderr);
         assert_eq!(run.ids(), [] as [&str; 0], "{flaw:?}");
+    }
+}
+
+#[test]
+fn a_server_without_tls_is_told_apart() {
+    for (said, reason) in [
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", "it does not speak TLS"),
+        ("", "it breaks the TLS handshake off"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(said.as_bytes());
+            }
+        });
+        let run = ask(&format!("https://127.0.0.1:{port}/v1"), &[], 4);
+        let expected = format!("no connection: {reason}");
+        assert!(run.stderr.contains(&expected), "{}", run.stderr);
     }
 }
 

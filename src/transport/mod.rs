@@ -7,6 +7,7 @@
 
 mod reuse;
 mod secret;
+mod tls;
 
 use std::error::Error;
 use std::future::Future;
@@ -21,6 +22,7 @@ use crate::words::wire::{Exchange, Reply, Request, TransportError, TransportErro
 
 use reuse::Reuse;
 pub use secret::Secret;
+use tls::Objection;
 
 /// The largest response body, after decompression.
 const MAX_BODY: usize = 32 << 20;
@@ -230,7 +232,7 @@ fn explain(error: reqwest::Error, proxied: bool) -> TransportError {
     let error = error.without_url();
     let cause = root_cause(&error);
     let (kind, message) = if error.is_connect() {
-        no_connection(&cause, proxied)
+        no_connection(tls::objection(&error), &cause, proxied)
     } else if error.is_timeout() {
         (TransportErrorKind::Timeout, "no answer in time".to_owned())
     } else if error.is_builder() {
@@ -244,15 +246,19 @@ fn explain(error: reqwest::Error, proxied: bool) -> TransportError {
     TransportError { kind, message }
 }
 
-fn no_connection(cause: &str, proxied: bool) -> (TransportErrorKind, String) {
-    if cause.to_lowercase().contains("certificate") {
-        let reason = cause.trim_start_matches("invalid peer certificate: ");
-        let reason = match reason {
-            "UnknownIssuer" => "nobody known has signed it",
-            reason => reason,
-        };
-        return (TransportErrorKind::BadCertificate, reason.to_owned());
-    }
+fn no_connection(
+    objection: Option<Objection>,
+    cause: &str,
+    proxied: bool,
+) -> (TransportErrorKind, String) {
+    let cause = match objection {
+        Some(Objection::Certificate(reason)) => {
+            return (TransportErrorKind::BadCertificate, reason);
+        }
+        Some(Objection::Handshake(reason)) => reason,
+        None if cause == "tls handshake eof" => "it breaks the TLS handshake off",
+        None => cause,
+    };
     let way = if proxied {
         " through the environment's proxy"
     } else {

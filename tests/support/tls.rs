@@ -14,6 +14,12 @@ pub enum Flaw {
     None,
     Expired,
     WrongHost,
+    /// It names no host at all, as those of old did.
+    Nameless,
+    /// It is an authority's own, as `openssl req -x509` makes them.
+    Authority,
+    /// The authority has the right name and another key.
+    OtherKey,
 }
 
 /// An HTTPS server on loopback that gives the same answer to everyone.
@@ -25,31 +31,41 @@ pub struct Tls {
 
 impl Tls {
     pub fn serve(flaw: Flaw, answer: String) -> Self {
-        let mut params = CertificateParams::default();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let host = match flaw {
-            Flaw::WrongHost => "elsewhere.example",
-            _ => "localhost",
+        let issuer =
+            || CertifiedIssuer::self_signed(params.clone(), KeyPair::generate().unwrap()).unwrap();
+        let authority = issuer();
+        let hosts = match flaw {
+            Flaw::WrongHost => vec!["elsewhere.example".to_owned(), "10.0.0.1".to_owned()],
+            Flaw::Nameless => Vec::new(),
+            _ => vec!["localhost".to_owned()],
         };
-        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(hosts).unwrap();
         if flaw == Flaw::Expired {
             params.not_after = date_time_ymd(2020, 1, 1);
         }
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let (certificate, key) = match flaw {
+            Flaw::Authority => (authority.der().clone(), authority.key().serialize_der()),
+            _ => {
+                let certificate = params.signed_by(&key, &authority).unwrap();
+                (certificate.der().clone(), key.serialize_der())
+            }
+        };
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
         let config = ServerConfig::builder()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
+            .with_single_cert(vec![certificate], key)
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         std::thread::spawn(move || accept(&listener, &Arc::new(config), &answer));
-        Tls {
-            port,
-            authority: authority.pem(),
-        }
+        let authority = match flaw {
+            Flaw::OtherKey => issuer().pem(),
+            _ => authority.pem(),
+        };
+        Tls { port, authority }
     }
 
     pub fn base_url(&self) -> String {
