@@ -493,6 +493,8 @@ fn limits_that_are_none_are_refused() {
             "{args:?}: {}",
             run.stderr
         );
+        let error = run.stderr.lines().next().unwrap();
+        assert!(error.len() < 120, "{args:?}: {error}");
         assert_eq!(run.folder.names(), ["in.jsonl"], "{args:?}");
     }
 }

@@ -210,7 +210,7 @@ async fn send<T: Transport>(shared: &Shared<T>, request: Request, time: Duration
     }
     Err(TransportError {
         kind: TransportErrorKind::Timeout,
-        message: format!("no answer within {} s", time.as_secs_f64()),
+        message: format!("no answer within {}", crate::words::human::seconds(time)),
     })
 }
 

@@ -292,8 +292,8 @@ impl<T> Case<'_, T> {
         Failure {
             kind: FailureKind::Timeout,
             message: format!(
-                "no result within {} s (--item-timeout) after {attempts}; the last: {}",
-                limit.as_secs_f64(),
+                "no result within {} (--item-timeout) after {attempts}; the last: {}",
+                crate::words::human::seconds(limit),
                 last.message
             ),
             ..last.clone()

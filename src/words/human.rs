@@ -46,6 +46,25 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// Writes a time as limits are typed, to the millisecond: `60 s`, `0.3 s`, `1.539 s`.
+pub fn seconds(time: Duration) -> String {
+    let millis = (time.as_nanos() + 500_000) / 1_000_000;
+    let (whole, part) = (millis / 1000, millis % 1000);
+    let decimals = format!("{part:03}");
+    match decimals.trim_end_matches('0') {
+        "" => format!("{whole} s"),
+        decimals => format!("{whole}.{decimals} s"),
+    }
+}
+
+/// Writes a number as somebody typed it, which may be of any size: `0.5`, `1e300`.
+pub fn typed(number: f64) -> String {
+    match number.abs() {
+        0.0 | 1e-6..1e15 => number.to_string(),
+        _ => format!("{number:e}"),
+    }
+}
+
 /// Writes an amount of money: cents where it is large, else with at least three digits that
 /// count: `$1,204.30`, `$1.1168`, `$0.0000358`.
 pub fn usd(amount: Usd) -> String {
@@ -151,6 +170,38 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(8190)), "8.1 s");
         assert_eq!(duration(Duration::from_secs(24 * 60 + 51)), "24m 51s");
         assert_eq!(duration(Duration::from_secs(3 * 3600 + 5 * 60)), "3h 05m");
+    }
+
+    // Negative control: `as_secs_f64` instead of whole milliseconds.
+    #[test]
+    fn limits_are_shown_to_the_millisecond() {
+        for (time, shown) in [
+            (0.3, "0.3 s"),
+            (60.0, "60 s"),
+            (1.538920198, "1.539 s"),
+            (1.8012285829999999, "1.801 s"),
+            (1e-9, "0 s"),
+            (86_400.0, "86400 s"),
+        ] {
+            assert_eq!(seconds(Duration::from_secs_f64(time)), shown);
+        }
+        assert!(seconds(Duration::MAX).ends_with(" s"));
+    }
+
+    #[test]
+    fn typed_numbers_of_any_size_are_short() {
+        for (number, shown) in [
+            (0.0, "0"),
+            (-1.0, "-1"),
+            (86_401.5, "86401.5"),
+            (1e300, "1e300"),
+            (-1e300, "-1e300"),
+            (1e-300, "1e-300"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(typed(number), shown);
+        }
     }
 
     #[test]

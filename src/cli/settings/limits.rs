@@ -8,6 +8,7 @@ use anyhow::Result;
 use crate::cli::args::RunArgs;
 use crate::cli::refusal::Refusal;
 use crate::engine;
+use crate::words::human::typed;
 
 /// Returns what the engine is told to keep to.
 pub fn engine_settings(args: &RunArgs, usual_concurrency: usize) -> Result<engine::Settings> {
@@ -31,12 +32,12 @@ pub fn engine_settings(args: &RunArgs, usual_concurrency: usize) -> Result<engin
     })
 }
 
-fn seconds(flag: &str, typed: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(typed)
+fn seconds(flag: &str, number: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(number)
         .ok()
         .filter(|time| !time.is_zero() && *time <= Duration::from_secs(86_400))
         .ok_or_else(|| {
-            Refusal::new(format!("{flag} {typed} is not a time in seconds"))
+            Refusal::new(format!("{flag} {} is not a time in seconds", typed(number)))
                 .hint("more than 0 and at most 86400")
                 .into()
         })
@@ -115,6 +116,10 @@ mod tests {
         );
         for typed in [0.0, -1.0, f64::NAN, f64::INFINITY, 86_401.0] {
             assert!(refused(seconds("--max-outage", typed)).starts_with("--max-outage"));
+        }
+        for (typed, shown) in [(1e300, "1e300"), (-1e-300, "-1e-300")] {
+            let what = refused(seconds("--timeout", typed));
+            assert_eq!(what, format!("--timeout {shown} is not a time in seconds"));
         }
     }
 }
