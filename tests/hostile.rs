@@ -140,6 +140,35 @@ fn what_servers_and_lines_say_never_steers_a_terminal() {
     }
 }
 
+/// An error's text is evidence: the file holds it to the character, and a terminal shows each.
+// Negative control: `folded` splitting at every control character.
+#[test]
+fn what_a_server_complains_is_kept_and_shown_character_by_character() {
+    let said = "\u{1b}[2J\u{1b}]0;PWN\u{7} over\rloaded";
+    let shown = r"\u{1b}[2J\u{1b}]0;PWN\u{7} over\u{d}loaded";
+    for (code, refused) in [
+        (3, refusal("400 Bad Request", "no", said)),
+        (4, refusal("401 Unauthorized", "no", said)),
+        (3, with_headers("400 Bad Request", "", said)),
+    ] {
+        let script = Script::serve(move |_| refused.clone());
+        let run = Run::new()
+            .input(item(0))
+            .ask(&script.base_url())
+            .args(["--json"])
+            .any_stderr()
+            .expect_code(code)
+            .run();
+        match code {
+            3 => assert_eq!(run.errors()[0]["error"]["message"], said),
+            _ => {
+                let error = run.stderr.lines().find(|line| line.starts_with("error: "));
+                assert!(error.unwrap().ends_with(shown), "{}", run.stderr);
+            }
+        }
+    }
+}
+
 /// What a bar shows has escapes of its own; the hostile ones must not be among them.
 #[test]
 fn what_servers_say_never_steers_the_terminal_of_a_bar() {

@@ -105,11 +105,13 @@ pub(super) fn is_blank(value: &Value) -> bool {
     }
 }
 
-/// Folds white space and control characters, and cuts what is too long.
+/// Folds blanks and line breaks, and cuts what is too long. Every other character stays as it came:
+/// files hold it escaped, and who shows it makes it visible.
 pub(super) fn folded(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(LONGEST_MESSAGE + 4));
     let mut length = 0;
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let is_blank = |c: char| c == '\t' || c.is_whitespace() && !c.is_control();
+    let words = text.trim().lines().flat_map(|line| line.split(is_blank));
     for word in words.filter(|word| !word.is_empty()) {
         let gap = usize::from(length > 0);
         if gap == 1 {
@@ -334,12 +336,18 @@ mod tests {
         );
     }
 
+    // Negative control: splitting at every control character.
     #[test]
-    fn control_characters_do_not_reach_a_terminal() {
+    fn control_characters_stay_and_start_no_line() {
         assert_eq!(
-            read(r#"{"error":"\u001b[31mred\u0007"}"#).message,
-            "[31mred"
+            read(r#"{"error":"\u001b[2J\u001b]0;PWN\u0007 over\rloaded\u0085"}"#).message,
+            "\u{1b}[2J\u{1b}]0;PWN\u{7} over\rloaded"
         );
+        assert_eq!(
+            read("a\r\nb\n\tc\u{2028}d \u{3000}e\u{c}").message,
+            "a b c d e"
+        );
+        assert_eq!(read("a\u{0}b\u{b}c\u{c}d").message, "a\u{0}b\u{b}c\u{c}d");
     }
 
     #[test]
