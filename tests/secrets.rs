@@ -15,12 +15,16 @@ const KEY: &str = "sk-ab/cd+c4narybird=ef";
 const UNTOUCHED: &str = "c4narybird";
 
 /// The key as servers spell it inside a JSON string.
-const SPELLINGS: [&str; 5] = [
+const SPELLINGS: [&str; 9] = [
     KEY,
     r"sk-ab\/cd\u002Bc4narybird\u003def",
     r"\u0073\u006b-ab\/cd+\u0063\u0034\u006eary\u0062ird=ef",
     "sk-ab%2Fcd%2bc4narybird%3Def",
     r"sk-ab\\/cd\\u002bc4narybird=ef",
+    "sk-ab&#x2F;cd&#43;c4narybird&equals;ef",
+    r"sk-ab\u0026#47;cd\u0026amp;plus;c4narybird=ef",
+    r"sk-ab/cd\n    +c4narybird=ef",
+    r"sk-ab/ cd+ c4narybird =ef",
 ];
 
 const WAYS_TO_RUN: [&[&str]; 4] = [
