@@ -313,6 +313,17 @@ fn answers_that_are_none_are_kept_beside_an_error() {
     }
 }
 
+// Negative control: `without_mark` returning the body as it is.
+#[test]
+fn a_byte_order_mark_costs_no_answer() {
+    let (_, row) = stored(0, "200 OK", &format!("\u{feff}{}", completion("fine")));
+    assert_eq!(row["content"], "fine");
+    assert_eq!(row["response"], completion("fine"));
+    let refused = json!({"error": {"message": "no room", "code": "x"}});
+    let (_, row) = stored(3, "400 Bad Request", &format!("\u{feff}{refused}"));
+    assert_eq!(row["error"]["message"], "no room");
+}
+
 /// Most readers of JSON give up at some depth; this one must not, since the answer is paid for.
 #[test]
 fn deep_nesting_overflows_no_stack_and_costs_no_answer() {

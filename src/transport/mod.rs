@@ -99,7 +99,7 @@ impl Http {
         let mut headers = std::mem::take(response.headers_mut());
         self.strike_from(&mut headers);
         let body = read_body(&mut response).await?;
-        let body = self.redact(status, body);
+        let body = self.redact(status, without_mark(body));
         Ok(Reply {
             status,
             headers,
@@ -207,6 +207,14 @@ async fn read_body(response: &mut reqwest::Response) -> Result<Bytes, TransportE
         whole.extend_from_slice(&chunk);
     }
     Ok(whole.freeze())
+}
+
+/// Leaves out a byte order mark, with which no JSON is JSON.
+fn without_mark(body: Bytes) -> Bytes {
+    match body.starts_with(b"\xef\xbb\xbf") {
+        true => body.slice(3..),
+        false => body,
+    }
 }
 
 /// Reads the next piece of a body of which so much was read.
