@@ -191,6 +191,40 @@ fn no_proxy_is_heeded() {
     assert_eq!(proxy.asked().len(), 0);
 }
 
+/// Else what is meant to go through the proxy goes around it.
+// Negative control: leaving `refuse_bad_proxy` out.
+#[test]
+fn a_proxy_that_cannot_be_used_is_refused_by_its_variable() {
+    for value in [
+        "::bad",
+        "ftp://user:pr0xy-pass@h",
+        "http://user:pr0xy-pass@h:x",
+    ] {
+        for (variable, base_url) in [
+            ("HTTPS_PROXY", "https://llm.invalid/v1"),
+            ("http_proxy", "http://llm.invalid/v1"),
+            ("ALL_PROXY", "https://llm.invalid/v1"),
+        ] {
+            let run = Run::new()
+                .input(items(1))
+                .ask(base_url)
+                .env(variable, value)
+                .expect_code(2)
+                .expect_stderr([
+                    &format!("error: the proxy of {variable} cannot be used")[..],
+                    "hint: http://HOST:PORT",
+                ])
+                .run();
+            assert!(!run.stderr.contains(value), "{}", run.stderr);
+            assert_eq!(leaks(&run, SECRET), [] as [&str; 0]);
+            assert_eq!(run.folder.names(), ["in.jsonl"]);
+        }
+    }
+    let script = Script::serve(|_| answer("fine"));
+    let on_this_machine = Run::new().input(items(1)).ask(&script.base_url());
+    on_this_machine.env("HTTP_PROXY", "::bad").run();
+}
+
 // Negative control: leaving 407 out of `classify`.
 #[test]
 fn a_proxy_that_refuses_is_named() {

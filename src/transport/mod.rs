@@ -5,6 +5,7 @@
 //! error text holds a URL; no secret comes back in a body or a header. It knows no items and no
 //! meaning.
 
+mod proxy;
 mod reuse;
 mod secret;
 mod tls;
@@ -20,6 +21,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use crate::words::human::without_error_numbers;
 use crate::words::wire::{Exchange, Reply, Request, TransportError, TransportErrorKind};
 
+pub use proxy::unusable_proxy;
 use reuse::Reuse;
 pub use secret::Secret;
 use tls::Objection;

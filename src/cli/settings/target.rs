@@ -11,7 +11,7 @@ use crate::provider::key::ApiKey;
 use crate::provider::openai::OpenAi;
 use crate::provider::preset::{KeyNeed, Preset};
 use crate::sim::SimSettings;
-use crate::transport::{Authorities, Secret};
+use crate::transport::{Authorities, Secret, unusable_proxy};
 
 /// Where requests go.
 pub enum Target {
@@ -59,6 +59,7 @@ pub(super) fn target(args: &RunArgs) -> Result<Target> {
     if !args.allow_http {
         refuse_open_way(&base_url, key.as_ref().map(|_| &*key_origin))?;
     }
+    refuse_bad_proxy(&base_url)?;
     Ok(Target::Endpoint {
         preset,
         base_url,
@@ -112,6 +113,19 @@ fn refuse_open_way(base_url: &BaseUrl, key_origin: Option<&str>) -> Result<()> {
     let what = format!("the key of {source} would travel unencrypted to {base_url}");
     Err(Refusal::new(what)
         .hint("https://…, or --allow-http where everyone on the way may read it")
+        .into())
+}
+
+/// Refuses to go around a proxy that is set but cannot be used. Its address may hold a password.
+fn refuse_bad_proxy(base_url: &BaseUrl) -> Result<()> {
+    let url = url::Url::parse(base_url.reveal()).ok();
+    let url = url.filter(|_| !base_url.is_loopback());
+    let Some(variable) = url.as_ref().and_then(unusable_proxy) else {
+        return Ok(());
+    };
+    let what = format!("the proxy of {variable} cannot be used");
+    Err(Refusal::new(what)
+        .hint("http://HOST:PORT or socks5://HOST:PORT; NO_PROXY names servers that need none")
         .into())
 }
 
