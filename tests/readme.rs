@@ -52,15 +52,24 @@ fn help_blocks_are_found_by_their_first_line() {
     assert_eq!(help_blocks(readme), [("run --help", "x\n\ny")]);
 }
 
+/// Returns all files below a folder, one after the other.
+fn source_of(folder: &std::path::Path) -> String {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let text = |path: std::path::PathBuf| match path.is_dir() {
+        true => source_of(&path),
+        false => std::fs::read_to_string(path).unwrap_or_default(),
+    };
+    paths.map(text).collect()
+}
+
 /// A promise must not name a test that is gone.
 #[test]
 fn every_test_that_the_security_page_names_is_there() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
-    let files = std::fs::read_dir(root.join("tests")).unwrap();
-    let tests: String = files
-        .filter_map(|file| std::fs::read_to_string(file.unwrap().path()).ok())
-        .collect();
+    let tests = ["tests", "src"].map(|folder| source_of(&root.join(folder)));
+    let tests = tests.concat();
     let quoted = page.split('`').skip(1).step_by(2);
     let names: Vec<_> = quoted
         .filter(|word| word.matches('_').count() >= 3)
