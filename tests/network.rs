@@ -57,7 +57,7 @@ fn a_bad_certificate_ends_the_run_at_once_and_names_the_way_out() {
             "it is for elsewhere.example and 10.0.0.1, not for localhost",
         ),
         (Flaw::Nameless, true, "it names no server (subjectAltName)"),
-        (Flaw::OtherKey, true, "with a key of another"),
+        (Flaw::OtherKey, true, "another one of that name signed it"),
         (Flaw::Authority, false, "basicConstraints=critical,CA:FALSE"),
         (Flaw::Authority, true, "basicConstraints=critical,CA:FALSE"),
     ] {

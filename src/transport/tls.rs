@@ -69,7 +69,7 @@ fn words(flaw: &Flaw) -> String {
         } => return other_names(&expected.to_str(), presented),
         Flaw::UnknownIssuer => "nobody known has signed it",
         Flaw::BadSignature => {
-            "its signature is not the authority's, or made with a key of another authority of that name"
+            "its signature fits no authority known here: it is self-signed, or another one of that name signed it"
         }
         Flaw::Expired => "it has expired",
         Flaw::NotValidYet => "it is not valid yet",
