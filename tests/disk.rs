@@ -79,36 +79,30 @@ fn a_full_disk_stops_the_run_and_costs_no_answer() {
     assert_eq!(server.count("requests"), 2000);
 }
 
-#[test]
-fn a_disk_with_no_room_for_the_answers_on_their_way_is_refused() {
+/// Runs a script on a small disk, which must be refused before the first request.
+fn assert_refused_on(size: &str, script: &str, why: &str) {
     let server = Server::start("latency=2");
     let folder = Folder::new();
     folder.write("in.jsonl", items(10));
-    let script = SMALL_DISK.to_owned() + "run -c 64\nls";
-    let Some(said) = with_mounts(&folder, &script, &["200k", server.base_url()]) else {
+    let script = SMALL_DISK.to_owned() + script;
+    let Some(said) = with_mounts(&folder, &script, &[size, server.base_url()]) else {
         return;
     };
     assert!(said.contains("code 2\n"), "{said}");
-    assert!(said.contains("no room for"), "{said}");
-    assert!(
-        !said.contains("out.errors.jsonl\n"),
-        "nothing is left: {said}"
-    );
+    assert!(said.contains(why), "{said}");
+    let leftover = said.contains("out.errors.jsonl\n");
+    assert!(!leftover, "nothing is left: {said}");
     assert_eq!(server.count("requests"), 0);
 }
 
 #[test]
+fn a_disk_with_no_room_for_the_answers_on_their_way_is_refused() {
+    assert_refused_on("200k", "run -c 64\nls", "no room for");
+}
+
+#[test]
 fn a_read_only_folder_is_refused_before_the_first_request() {
-    let server = Server::start("latency=2");
-    let folder = Folder::new();
-    folder.write("in.jsonl", items(10));
-    let script = SMALL_DISK.to_owned() + "mount -o remount,ro .\nrun";
-    let Some(said) = with_mounts(&folder, &script, &["1m", server.base_url()]) else {
-        return;
-    };
-    assert!(said.contains("code 2\n"), "{said}");
-    assert!(said.contains("cannot be written"), "{said}");
-    assert_eq!(server.count("requests"), 0);
+    assert_refused_on("1m", "mount -o remount,ro .\nrun\nls", "cannot be written");
 }
 
 /// Starts a run and waits until some answers are there.
