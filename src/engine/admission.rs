@@ -57,9 +57,9 @@ impl Turn<'_> {
             reserved: weight,
             slot: Some(Slot(slot)),
             probe,
-            flight: admission
+            number: admission
                 .gauges
-                .take_off(id.clone(), Instant::now().into_std()),
+                .begin_request(id.clone(), Instant::now().into_std()),
         }
     }
 }
@@ -83,7 +83,7 @@ pub struct Permit {
     reserved: Tokens,
     slot: Option<Slot>,
     probe: Option<Probe>,
-    flight: u64,
+    number: u64,
 }
 
 /// One of the places for requests; free again when it is dropped.
@@ -227,7 +227,7 @@ impl Permit {
 /// A request is no longer in flight when its permit is gone, also when its task is dropped.
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.gauges.land(self.flight);
+        self.admission.gauges.end_request(self.number);
     }
 }
 

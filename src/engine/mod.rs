@@ -264,7 +264,7 @@ impl<T: Transport> Engine<T> {
             Entry::Item(item) => {
                 let shared = self.shared.clone();
                 lives.spawn(async move {
-                    let _alarm = Alarm(&shared.stop);
+                    let _stop = StopOnPanic(&shared.stop);
                     attempt::live(&shared, item).await
                 });
             }
@@ -338,9 +338,9 @@ impl<T: Transport> Engine<T> {
 }
 
 /// Stops the run where a task panics, before its slot is used by another request.
-struct Alarm<'a>(&'a Stop);
+struct StopOnPanic<'a>(&'a Stop);
 
-impl Drop for Alarm<'_> {
+impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.advance(Phase::Draining);

@@ -106,7 +106,7 @@ pub struct Outage {
 
 /// A request whose answer is awaited.
 #[derive(Debug, Clone)]
-pub struct Flight {
+pub struct AwaitedRequest {
     pub id: ItemId,
     pub since: Instant,
 }
@@ -124,37 +124,39 @@ pub struct Gauges {
     pub backing_off: Counter,
     waiting: Mutex<Option<Waiting>>,
     outage: Mutex<Option<Outage>>,
-    flights: Mutex<Flights>,
+    awaited: Mutex<Awaited>,
 }
 
 /// Requests whose answer is awaited, in the order of their start.
 #[derive(Debug, Default)]
-struct Flights {
+struct Awaited {
     started: u64,
-    aloft: BTreeMap<u64, Flight>,
+    requests: BTreeMap<u64, AwaitedRequest>,
 }
 
 impl Gauges {
-    /// Notes that a request goes out, and returns what `land` wants to hear.
-    pub fn take_off(&self, id: ItemId, since: Instant) -> u64 {
+    /// Notes that a request goes out, and returns what `end_request` wants to hear.
+    pub fn begin_request(&self, id: ItemId, since: Instant) -> u64 {
         self.in_flight.add(1);
-        let mut flights = locked(&self.flights);
-        flights.started += 1;
-        let number = flights.started;
-        flights.aloft.insert(number, Flight { id, since });
+        let mut awaited = locked(&self.awaited);
+        awaited.started += 1;
+        let number = awaited.started;
+        awaited
+            .requests
+            .insert(number, AwaitedRequest { id, since });
         number
     }
 
     /// Notes that a request is no longer on its way.
-    pub fn land(&self, number: u64) {
+    pub fn end_request(&self, number: u64) {
         self.in_flight.subtract(1);
-        locked(&self.flights).aloft.remove(&number);
+        locked(&self.awaited).requests.remove(&number);
     }
 
     /// Returns the request whose answer has been awaited for longest.
-    pub fn oldest(&self) -> Option<Flight> {
-        let flights = locked(&self.flights);
-        let (_, oldest) = flights.aloft.first_key_value()?;
+    pub fn oldest(&self) -> Option<AwaitedRequest> {
+        let awaited = locked(&self.awaited);
+        let (_, oldest) = awaited.requests.first_key_value()?;
         Some(oldest.clone())
     }
 

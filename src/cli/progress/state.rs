@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::words::event::{Flight, Gauges, Outage, WaitReason};
+use crate::words::event::{AwaitedRequest, Gauges, Outage, WaitReason};
 use crate::words::human::{count, duration, one_line, thousands};
 
 /// Says why no request goes out, if that is so.
@@ -68,8 +68,8 @@ pub fn oldest_json(gauges: &Gauges) -> Option<Value> {
     Some(json!({"id": oldest.id.as_str(), "seconds": age(&oldest).as_secs_f64()}))
 }
 
-fn age(flight: &Flight) -> Duration {
-    Instant::now().saturating_duration_since(flight.since)
+fn age(request: &AwaitedRequest) -> Duration {
+    Instant::now().saturating_duration_since(request.since)
 }
 
 /// Says that an outage is over.
@@ -133,13 +133,13 @@ mod tests {
         let gauges = Gauges::default();
         assert_eq!(in_flight(&gauges, 80), "0 in flight");
         let long_ago = Instant::now() - Duration::from_secs(61);
-        let first = gauges.take_off("a\nb".into(), long_ago);
-        let second = gauges.take_off("c".into(), Instant::now());
+        let first = gauges.begin_request("a\nb".into(), long_ago);
+        let second = gauges.begin_request("c".into(), Instant::now());
         assert_eq!(in_flight(&gauges, 80), "2 in flight, oldest 1m 01s (a b)");
         assert_eq!(in_flight(&gauges, 30), "2 in flight, oldest 1m 01s");
-        gauges.land(first);
+        gauges.end_request(first);
         assert!(in_flight(&gauges, 80).ends_with("(c)"));
-        gauges.land(second);
+        gauges.end_request(second);
         assert_eq!(in_flight(&gauges, 80), "0 in flight");
     }
 
