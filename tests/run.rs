@@ -791,3 +791,15 @@ fn a_line_whose_model_is_null_takes_the_runs_model() {
     Run::new().input(line).ask(&script.base_url()).run();
     assert_eq!(script.asked()[0].json()["model"], "m");
 }
+
+#[test]
+fn a_file_without_models_hides_no_other_finding() {
+    let folder = Folder::new();
+    folder.write("in.jsonl", items(2) + "not json\n" + &items(1));
+    let done = Run::command(&folder, &["validate", "in.jsonl"])
+        .expect_code(2)
+        .run();
+    assert!(done.stdout.contains("line 3  not JSON"), "{}", done.stdout);
+    assert!(done.stdout.contains("line 4"), "{}", done.stdout);
+    assert!(!done.stdout.contains("line 1  "), "{}", done.stdout);
+}

@@ -18,12 +18,14 @@ const LISTED: usize = 10_000;
 /// Checks a file and lists what is wrong with it.
 pub fn validate(args: &ValidateArgs) -> Result<Exit> {
     let defaults = settings::defaults(&args.shape)?;
-    let mut census = census(&args.input, &defaults, LISTED)?;
+    let spool = Spool::of(&args.input).map_err(|error| unreadable(&args.input, &error))?;
+    let input = spool.as_ref().map_or(&*args.input, Spool::path);
+    let mut census = check(input, &defaults, LISTED)?;
     // A model can come from the run's own flag: a file in which no line names one is no bad file.
-    let none_names_a_model = census.lacking_model > 0 && census.lacking_model == census.lines;
+    let none_names_a_model = census.lacking_model > 0 && census.models.is_empty();
     if none_names_a_model {
-        census.bad -= census.lacking_model;
-        census.findings.retain(|finding| !finding.lacks_model);
+        let model = Some("any".into());
+        census = check(input, &Defaults { model, ..defaults }, LISTED)?;
     }
     if args.json {
         terminal::print(&report(&args.input, &census, none_names_a_model))?;
@@ -36,12 +38,6 @@ pub fn validate(args: &ValidateArgs) -> Result<Exit> {
     } else {
         Exit::Refused
     })
-}
-
-/// Checks a file whole; a stream goes through a file of its own, since it is read twice.
-fn census(input: &Path, defaults: &Defaults, keep: usize) -> Result<Census> {
-    let spool = Spool::of(input).map_err(|error| unreadable(input, &error))?;
-    check(spool.as_ref().map_or(input, Spool::path), defaults, keep)
 }
 
 /// Checks a file whole, or says why it cannot be read.
