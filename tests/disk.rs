@@ -244,6 +244,35 @@ fn an_input_that_is_named_like_a_rescue_file_is_no_output() {
     assert_eq!(folder.read("out.rescue-1.jsonl"), items(2));
 }
 
+/// The output is named relative to where the run is, and its folder goes away with everything.
+// Negative control: in `Paths`, naming the rescue file only when it is needed.
+#[test]
+fn results_whose_folder_is_deleted_are_found_again() {
+    let server = Server::start("latency=5");
+    let folder = Folder::new();
+    let outputs = folder.path("outputs");
+    std::fs::create_dir(&outputs).unwrap();
+    folder.write("in.jsonl", items(200));
+    let first = Run::inside(&folder)
+        .args(["in.jsonl", "-o", "outputs/o.jsonl", "-c", "4"])
+        .ask(server.base_url())
+        .any_stderr()
+        .expect_code(1)
+        .start();
+    wait_until("some answers are there", || server.count("answered") >= 20);
+    std::fs::remove_dir_all(&outputs).unwrap();
+    first.finish();
+    std::fs::create_dir(&outputs).unwrap();
+    Run::inside(&folder)
+        .args(["in.jsonl", "-o", "outputs/o.jsonl", "--resume"])
+        .ask(server.base_url())
+        .any_stderr()
+        .run();
+    let rows = std::fs::read_to_string(outputs.join("o.jsonl")).unwrap();
+    assert_eq!(ids(&parse_rows(&rows)), item_ids(200));
+    assert_eq!(server.count("answered"), 200);
+}
+
 #[test]
 fn another_name_of_an_output_at_work_is_refused() {
     let server = Server::start("stall=1");

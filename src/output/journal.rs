@@ -269,13 +269,17 @@ impl Journal {
         )))
     }
 
-    /// Returns how much of the file is there for certain; `None` where somebody else changed it.
-    pub fn durable(&self) -> Option<u64> {
-        match self.fate().ok()? {
-            Fate::Ours => Some(self.synced),
-            Fate::Deleted | Fate::Moved => Some(0),
-            Fate::Changed => None,
+    /// Returns how much of the file is there for certain.
+    pub fn durable(&self) -> u64 {
+        match self.fate() {
+            Ok(Fate::Ours) => self.synced,
+            _ => 0,
         }
+    }
+
+    /// Tells whether somebody else changed the file.
+    pub fn is_changed(&self) -> bool {
+        matches!(self.fate(), Ok(Fate::Changed))
     }
 
     fn fate(&self) -> io::Result<Fate> {

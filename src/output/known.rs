@@ -54,6 +54,7 @@ pub fn known_results(
         let is_news = rows.behind_checkpoint || head.index.is_some() || state.is_none();
         rows.known += head.cost.unwrap_or_default();
         rows.unpriced += u64::from(head.cost.is_none() && is_news);
+        rows.silent += u64::from(head.index.is_none() && is_news);
         // Its own position may be of another input, so only its id is believed.
         strange.twice += u64::from(!finished.unplaced.insert(head.id.fingerprint()));
         Ok(())

@@ -42,6 +42,9 @@ pub struct Paths {
     pub lock: PathBuf,
     pub torn: PathBuf,
     stem: PathBuf,
+    /// The stem of rescue files among temporary ones, where outputs of all folders meet. Found when
+    /// the run begins: its folder may go away under it.
+    elsewhere: PathBuf,
 }
 
 impl Paths {
@@ -74,6 +77,7 @@ impl Paths {
         let with = |suffix: &str| with_suffix(stem, suffix);
         Paths {
             stem: stem.to_owned(),
+            elsewhere: stem_elsewhere(stem),
             results: None,
             errors: with(".errors.jsonl"),
             checkpoint: with(".checkpoint.json"),
@@ -95,15 +99,9 @@ impl Paths {
         with_suffix(&self.stem, &rescue_suffix(number))
     }
 
-    /// Names such a file in the system's folder for temporary files, where outputs of all folders
-    /// meet.
+    /// Names such a file in the system's folder for temporary files.
     pub fn rescue_elsewhere(&self, number: u32) -> PathBuf {
-        let folder = disk::folder(&self.stem);
-        let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-        let name = self.stem.file_name().unwrap_or_default();
-        let place = xxh3_64(folder.join(name).as_os_str().as_bytes());
-        let stem = with_suffix(Path::new(name), &format!("-{place:016x}"));
-        std::env::temp_dir().join(with_suffix(&stem, &rescue_suffix(number)))
+        with_suffix(&self.elsewhere, &rescue_suffix(number))
     }
 
     /// Returns the results file for an input that names none: `input.jsonl` gives
@@ -113,6 +111,16 @@ impl Paths {
         name.push(".results.jsonl");
         name.into()
     }
+}
+
+/// Returns a name that no output of another folder has.
+fn stem_elsewhere(stem: &Path) -> PathBuf {
+    let folder = disk::folder(stem);
+    let folder = std::fs::canonicalize(folder).or_else(|_| std::path::absolute(folder));
+    let name = stem.file_name().unwrap_or_default();
+    let place = folder.unwrap_or_default().join(name);
+    let hash = xxh3_64(place.as_os_str().as_bytes());
+    std::env::temp_dir().join(with_suffix(Path::new(name), &format!("-{hash:016x}")))
 }
 
 fn rescue_suffix(number: u32) -> String {

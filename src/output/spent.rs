@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::State;
-use crate::words::human::usd;
+use crate::words::human::{count, usd};
 use crate::words::money::Usd;
 use crate::words::tariff::{Bill, Charge};
 use crate::words::tokens::Tokens;
@@ -51,6 +51,8 @@ pub struct RowCosts {
     pub known: Usd,
     /// Rows of answers that do not say what they cost.
     pub unpriced: u64,
+    /// Those of them whose form never does, so that even the price does not tell.
+    pub silent: u64,
     /// Only rows behind the checkpoint were read; else all.
     pub behind_checkpoint: bool,
 }
@@ -83,13 +85,15 @@ impl Spending {
                 ..before
             },
         };
-        if state.clean {
-            return Spending {
+        let mut spending = match state.clean {
+            true => Spending {
                 spent,
                 notes: Vec::new(),
-            };
-        }
-        Self::after_a_kill(spent, state.in_flight)
+            },
+            false => Self::after_a_kill(spent, state.in_flight),
+        };
+        spending.notes.extend(unknown_costs(rows));
+        spending
     }
 
     fn by_rows(rows: RowCosts) -> Self {
@@ -106,6 +110,7 @@ impl Spending {
             notes: (rows.known > Usd::ZERO)
                 .then_some(note)
                 .into_iter()
+                .chain(unknown_costs(rows))
                 .collect(),
         }
     }
@@ -139,6 +144,14 @@ impl Spending {
     }
 }
 
+/// Says that rows do not tell what they cost: it is not known, and not nothing.
+fn unknown_costs(rows: RowCosts) -> Option<String> {
+    (rows.silent > 0).then(|| {
+        let rows = count(rows.silent, "row");
+        format!("what {rows} of earlier runs cost is not known, and stands in no sum")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +178,7 @@ mod tests {
         RowCosts {
             known: usd_of(cost),
             unpriced: 0,
+            silent: 0,
             behind_checkpoint,
         }
     }
@@ -212,8 +226,10 @@ mod tests {
         state.clean = false;
         assert_eq!(read(&state, "0", true).2, 12);
         let mut rows = rows("0", true);
-        rows.unpriced = 2;
-        assert_eq!(Spending::read(Some(&state), rows).spent.unpriced, 14);
+        (rows.unpriced, rows.silent) = (2, 2);
+        let spending = Spending::read(Some(&state), rows);
+        assert_eq!(spending.spent.unpriced, 14);
+        assert!(spending.notes[0].contains("what 2 rows of earlier runs cost is not known"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The end of an output: everything durable, or saved elsewhere.
 
+use std::collections::HashSet;
 use std::io;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -57,34 +58,44 @@ impl Recorder {
         else {
             return Ok(());
         };
-        let (Some(results), Some(errors)) = (results.durable(), errors.journal.durable()) else {
-            return Ok(());
-        };
+        let path = results.path().to_owned();
+        let changed = [results, &errors.journal].map(|journal| {
+            let path = journal.path().to_owned();
+            journal.is_changed().then_some(path)
+        });
+        let (results, errors) = (results.durable(), errors.journal.durable());
         self.syncing = FileLengths { results, errors };
-        let (path, checkpoint) = (paths.results.clone(), paths.checkpoint.clone());
+        let checkpoint = paths.checkpoint.clone();
         self.book_accounts(booked);
         if let Some(finished) = self.settings.finished.as_mut().filter(|_| results == 0) {
             finished.clear();
         }
-        match rescue {
-            Rescue::NotNeeded => {}
-            Rescue::Saved { file, .. } => each_row(file, |line| self.forget(line))?,
+        let saved = match rescue {
+            Rescue::NotNeeded => None,
+            Rescue::Saved { file, .. } => Some(file.clone()),
             // Their costs stand nowhere else, so they stay in the accounts of a killed run.
             Rescue::Lost { .. } => return Ok(()),
+        };
+        let mut forgotten = HashSet::new();
+        for file in changed.into_iter().flatten().chain(saved) {
+            each_row(&file, |line| self.forget(line, &mut forgotten))?;
         }
         let mut state = self.state(Ended::Orderly);
-        state.results_tail = match (results, path) {
-            (1.., Some(path)) => tail_hash(&path, results)?,
-            _ => xxh3_64(&[]),
+        state.results_tail = match results {
+            0 => xxh3_64(&[]),
+            _ => tail_hash(&path, results)?,
         };
         state.save(self.sink.errors.journal.disk(), &checkpoint)
     }
 
     /// Takes a row out of the snapshot that the next run will read elsewhere.
-    fn forget(&mut self, row: &[u8]) {
+    fn forget(&mut self, row: &[u8], forgotten: &mut HashSet<u128>) {
         let Some(head) = read_head(row) else {
             return;
         };
+        if !forgotten.insert(head.id.fingerprint()) {
+            return;
+        }
         match head.cost {
             Some(cost) => self.spent.cost = self.spent.cost.less(cost),
             None => self.spent.unpriced = self.spent.unpriced.saturating_sub(1),

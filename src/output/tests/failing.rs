@@ -324,6 +324,22 @@ fn a_results_file_that_is_moved_away_is_saved_whole() {
 }
 
 #[test]
+fn what_a_file_cost_that_was_emptied_is_not_forgotten() {
+    let scene = Scene::new(ITEMS);
+    let path = scene.path("out.jsonl");
+    let ran = scene.run(&scene::disk(), |taken| {
+        if taken == 100 {
+            std::fs::write(&path, "").unwrap();
+        }
+    });
+    let taken = ran.unwrap().taken;
+    assert!(scene.ended_in_order());
+    scene.touch(&scene::disk());
+    let spent = scene.spent();
+    assert_eq!(spent, scene::costs(taken), "of {taken} items");
+}
+
+#[test]
 fn a_results_file_that_is_put_back_has_its_rows_once() {
     let scene = Scene::new(ITEMS);
     let (path, moved) = (scene.path("out.jsonl"), scene.path("moved.jsonl"));

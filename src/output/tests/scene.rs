@@ -168,13 +168,7 @@ impl Scene {
                 false => assert_eq!(row["content"], content(index), "{case}"),
             }
         }
-        let text = std::fs::read_to_string(self.path("out.checkpoint.json")).unwrap();
-        let checkpoint: Value = serde_json::from_str(&text).unwrap();
-        let spent = checkpoint["state"]["spent"]["cost"].as_str().unwrap();
-        let costs = (0..self.items)
-            .map(cost)
-            .fold(Usd::ZERO, |sum, cost| sum + cost);
-        assert_eq!(spent, costs.to_string(), "{case}: what was spent");
+        assert_eq!(self.spent(), costs(self.items), "{case}: what was spent");
     }
 
     /// Returns how many of the first items have their row.
@@ -203,6 +197,13 @@ impl Scene {
             .all(|row| serde_json::from_slice::<Value>(row).is_ok());
         assert!(whole, "{case}: the checkpoint counts on damaged rows");
         assert_eq!(state["finished_count"], rows.len(), "{case}");
+    }
+
+    /// Returns what the checkpoint says was spent.
+    pub fn spent(&self) -> Usd {
+        let text = std::fs::read_to_string(self.path("out.checkpoint.json")).unwrap();
+        let checkpoint: Value = serde_json::from_str(&text).unwrap();
+        Usd::parse(checkpoint["state"]["spent"]["cost"].as_str().unwrap()).unwrap()
     }
 
     /// Tells whether the checkpoint knows of no request that may have been on its way.
@@ -289,6 +290,11 @@ fn content(index: u64) -> String {
 /// A ceiling that so many items need.
 fn ceiling_for(items: u64) -> Usd {
     cost(0).times(2 * items)
+}
+
+/// Returns what the first items cost.
+pub fn costs(items: u64) -> Usd {
+    (0..items).map(cost).fold(Usd::ZERO, |sum, cost| sum + cost)
 }
 
 fn cost(index: u64) -> Usd {
